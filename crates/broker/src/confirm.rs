@@ -1,0 +1,73 @@
+//! The broker's word on a publish.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::oneshot;
+
+/// Resolves when the broker has taken responsibility for a message, or has said that it will not.
+///
+/// Dropping it changes nothing for the message.
+#[derive(Debug)]
+#[must_use = "a publish is not done before its confirm"]
+pub struct Confirm(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Known(Result<(), ConfirmError>),
+    Awaited(oneshot::Receiver<Result<(), ConfirmError>>),
+}
+
+/// The broker's end of a [`Confirm`]. Dropping it unused resolves to [`ConfirmError::Lost`].
+#[derive(Debug)]
+pub struct Confirmer(oneshot::Sender<Result<(), ConfirmError>>);
+
+/// Why a message that was handed over was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfirmError {
+    /// The broker refused the message.
+    #[error("the broker refused the message: {0}")]
+    Refused(String),
+    /// No queue took the message.
+    #[error("no queue took the message")]
+    Unroutable,
+    /// The broker went away before it said anything; the message may or may not be there.
+    #[error("the broker went away before it confirmed the message")]
+    Lost,
+}
+
+impl Confirm {
+    /// A confirm that is known already.
+    pub fn known(result: Result<(), ConfirmError>) -> Self {
+        Self(Inner::Known(result))
+    }
+
+    /// A confirm to come, and the end that gives it.
+    pub fn pending() -> (Confirmer, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (Confirmer(sender), Self(Inner::Awaited(receiver)))
+    }
+}
+
+impl Confirmer {
+    /// Gives the broker's word.
+    pub fn confirm(self, result: Result<(), ConfirmError>) {
+        // An error means that nobody waits for it any more.
+        let _ = self.0.send(result);
+    }
+}
+
+impl Future for Confirm {
+    type Output = Result<(), ConfirmError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match &mut self.0 {
+            Inner::Known(result) => result.clone(),
+            Inner::Awaited(receiver) => {
+                ready!(Pin::new(receiver).poll(cx)).unwrap_or(Err(ConfirmError::Lost))
+            }
+        })
+    }
+}

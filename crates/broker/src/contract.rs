@@ -1,0 +1,1 @@
+//! The behaviour that every [`Broker`](crate::Broker) shows, as tests.

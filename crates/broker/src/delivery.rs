@@ -1,0 +1,121 @@
+//! What a subscriber receives.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::mpsc;
+
+use crate::Message;
+
+/// A live subscription. Dropping it cancels it and gives back what was not taken from it.
+pub struct Subscription {
+    /// Bounded by the subscription's prefetch; the broker decides what a full one means.
+    deliveries: mpsc::Receiver<Delivery>,
+    cancel: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+/// One message for one subscription. Dropping it unsettled gives it back.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message, shared by all its subscribers.
+    pub message: Arc<Message>,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    settlement: Option<Settlement>,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; the broker may forget it.
+    Ack,
+    /// Not done; the broker delivers it again, marked redelivered.
+    Requeue,
+    /// Not done and not wanted again; the broker drops it, or dead-letters it if so configured.
+    Reject,
+}
+
+/// The broker's end of settling: called exactly once per tag.
+pub trait Settle: Send + Sync {
+    /// Takes the outcome of the delivery that `tag` names. Never waits.
+    fn settle(&self, tag: u64, outcome: Outcome);
+}
+
+struct Settlement {
+    with: Arc<dyn Settle>,
+    tag: u64,
+}
+
+impl Subscription {
+    /// A subscription that yields `deliveries` and runs `cancel` once it is dropped.
+    pub fn new(
+        deliveries: mpsc::Receiver<Delivery>,
+        cancel: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self { deliveries, cancel: Some(Box::new(cancel)) }
+    }
+
+    /// The next delivery, or `None` once the broker has ended the subscription.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        self.deliveries.recv().await
+    }
+
+    /// As [`next`](Self::next), for callers that poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.deliveries.poll_recv(cx)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Cancelled first, so that what the closing receiver gives back is not delivered here again.
+        if let Some(cancel) = self.cancel.take() {
+            cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").finish_non_exhaustive()
+    }
+}
+
+impl Delivery {
+    /// A delivery that needs no settling, as topics give.
+    pub fn settled(message: Arc<Message>) -> Self {
+        Self { message, redelivered: false, settlement: None }
+    }
+
+    /// A delivery whose outcome goes to `with` under `tag`.
+    pub fn unsettled(
+        message: Arc<Message>,
+        redelivered: bool,
+        with: Arc<dyn Settle>,
+        tag: u64,
+    ) -> Self {
+        Self { message, redelivered, settlement: Some(Settlement { with, tag }) }
+    }
+
+    /// Says what became of it.
+    pub fn settle(mut self, outcome: Outcome) {
+        if let Some(Settlement { with, tag }) = self.settlement.take() {
+            with.settle(tag, outcome);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(Settlement { with, tag }) = self.settlement.take() {
+            with.settle(tag, Outcome::Requeue);
+        }
+    }
+}
+
+impl fmt::Debug for Settlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Settlement({})", self.tag)
+    }
+}

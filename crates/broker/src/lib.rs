@@ -1,0 +1,141 @@
+//! What a gateway needs from any broker.
+//!
+//! A [`Broker`] takes [`Message`]s and hands out owned [`Subscription`]s; how it stores, routes and
+//! survives is its own affair. The gateway's hub holds one subscription per topic destination,
+//! its relay one per queue subscription.
+//!
+//! Invariants
+//! - Messages of one [`PublisherId`] to one destination reach each subscriber in publish order.
+//! - Dropping a [`Subscription`] cancels it. Dropping a [`Delivery`] that was not settled gives it back.
+//! - A [`Confirm`] speaks of responsibility taken, never of a write made.
+//!
+//! Not here: STOMP frames, client libraries, who may do what. Backends are crates of their own
+//! and pass the [`contract`] suite.
+
+mod confirm;
+#[cfg(feature = "contract")]
+pub mod contract;
+mod delivery;
+pub mod destination;
+mod message;
+mod state;
+pub mod topic;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+pub use confirm::{Confirm, ConfirmError, Confirmer};
+pub use delivery::{Delivery, Outcome, Settle, Subscription};
+pub use destination::{Destination, Destinations};
+pub use message::{Message, MessageId};
+pub use state::{BrokerState, Link};
+
+/// Names a publisher whose messages must keep their order, such as one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublisherId(pub u64);
+
+/// A broker as the gateway sees it.
+#[async_trait]
+pub trait Broker: Send + Sync + 'static {
+    /// Hands `message` over and returns once it has its place in line: calls of one `publisher`
+    /// keep their order. Waits while the broker has no room. The [`Confirm`] resolves when the
+    /// broker has taken responsibility, or says why it did not.
+    async fn publish(
+        &self,
+        publisher: PublisherId,
+        message: Message,
+    ) -> Result<Confirm, PublishError>;
+
+    /// Subscribes. On return the subscription is live: whatever is published from now on reaches it.
+    async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, SubscribeError>;
+
+    /// Deletes what `destination` names and what it still holds; its consumers' subscriptions end.
+    /// Deleting what is not there succeeds.
+    async fn delete(&self, destination: &Destination) -> Result<(), DeleteError>;
+
+    /// The broker's state, and every change of it.
+    fn state(&self) -> watch::Receiver<BrokerState>;
+}
+
+/// What to subscribe to, and how much may be outstanding.
+#[derive(Debug, Clone)]
+pub struct SubscribeRequest {
+    /// An exact destination or, for topics, a pattern.
+    pub destination: Destination,
+    /// How many unsettled deliveries of a queue may be outstanding, at least 1.
+    /// Topics settle themselves; for them it is the length of the subscription's own queue.
+    pub prefetch: u16,
+}
+
+/// Why a message was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// This broker has no such kind of destination; `instead` says what to use.
+    #[error("{kind} destinations are not available on this broker: {instead}")]
+    Unsupported {
+        /// The kind of destination, as in the configuration's table of prefixes.
+        kind: &'static str,
+        /// What the sender can do.
+        instead: &'static str,
+    },
+    /// The body is longer than the broker takes.
+    #[error("message of {size} bytes is longer than the limit of {limit}")]
+    TooLarge {
+        /// The body's length in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The broker would need more room than it is allowed, such as another queue.
+    #[error("{what} limit of {limit} reached")]
+    LimitReached {
+        /// What there would be too many of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// The broker is not to be had now; trying later may work.
+    #[error("broker is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Why a subscription was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// As [`PublishError::Unsupported`].
+    #[error("{kind} destinations are not available on this broker: {instead}")]
+    Unsupported {
+        /// The kind of destination, as in the configuration's table of prefixes.
+        kind: &'static str,
+        /// What the subscriber can do.
+        instead: &'static str,
+    },
+    /// As [`PublishError::LimitReached`].
+    #[error("{what} limit of {limit} reached")]
+    LimitReached {
+        /// What there would be too many of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// The broker is not to be had now; trying later may work.
+    #[error("broker is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Why something was not deleted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteError {
+    /// Only queues can be deleted.
+    #[error("{kind} destinations cannot be deleted")]
+    Unsupported {
+        /// The kind of destination, as in the configuration's table of prefixes.
+        kind: &'static str,
+    },
+    /// The broker is not to be had now; trying later may work.
+    #[error("broker is unavailable: {0}")]
+    Unavailable(String),
+}
