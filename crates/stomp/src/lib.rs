@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! frame-stream = *gap *( frame *gap )
-//! gap          = EOL / NUL                        ; heart-beats, and what sloppy peers add
+//! gap          = EOL / NUL                        ; heart-beats, and what peers add to them
 //! frame        = command EOL *( header EOL ) EOL body NUL
 //! command      = "CONNECT" / "STOMP" / "SEND" / "SUBSCRIBE" / "UNSUBSCRIBE" / "ACK" / "NACK"
 //!              / "BEGIN" / "COMMIT" / "ABORT" / "DISCONNECT"
@@ -23,9 +23,7 @@
 //! see [`Decoder`] and [`FrameWriter`].
 //!
 //! Deliberately not here: sockets and timers; the meaning of headers beyond their syntax (which
-//! ones a command needs is the session's affair); `content-type` and any conversion of bodies;
-//! compression; the 1.0 habit of ending a body at the first NUL *although* a `content-length`
-//! stands in the head.
+//! ones a command needs is the session's affair); `content-type` and any conversion of bodies.
 //!
 //! Specifications: <https://stomp.github.io/stomp-specification-1.2.html>,
 //! <https://stomp.github.io/stomp-specification-1.1.html>,

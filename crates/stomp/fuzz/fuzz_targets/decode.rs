@@ -47,16 +47,20 @@ fuzz_target!(|data: &[u8]| {
         (error, cut_error) => assert_eq!(error, cut_error),
     }
 
-    let wide = Limits { frame: 1 << 20, headers: 64, header_length: 1 << 16, body: 1 << 20 };
     for frame in frames {
-        let mut out = BytesMut::new();
-        frame.encode(version, &mut out);
-        let (again, error) = read(wide, version, std::iter::once(&out[..]));
-        assert_eq!(error, None);
-        let [again] = &again[..] else { panic!("{again:?}") };
-        assert_eq!((again.command, &again.body), (frame.command, &frame.body));
-        let mut second = BytesMut::new();
-        again.encode(version, &mut second);
-        assert_eq!(second, out);
+        let once = trip(&frame, version);
+        assert_eq!((once.command, &once.body), (frame.command, &frame.body));
+        // Not `frame` itself: the first trip may have blanked what the version cannot express.
+        assert_eq!(trip(&once, version), once);
     }
 });
+
+/// The frame as a reader gets it from us.
+fn trip(frame: &Frame, version: Version) -> Frame {
+    let wide = Limits { frame: 1 << 20, headers: 64, header_length: 1 << 16, body: 1 << 20 };
+    let mut out = BytesMut::new();
+    frame.encode(version, &mut out);
+    let (mut frames, error) = read(wide, version, std::iter::once(&out[..]));
+    assert_eq!((frames.len(), error), (1, None));
+    frames.remove(0)
+}
