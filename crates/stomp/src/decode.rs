@@ -187,7 +187,7 @@ impl Decoder {
     /// Takes a line that takes at most `room` bytes with its end, without its end.
     fn take_line(&mut self, room: usize, input: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
         let limit = self.limits.header_length;
-        let window = &input[..input.len().min(room).min(limit.saturating_add(2))];
+        let window = &input[..input.len().min(room)];
         let found = memchr::memchr2(b'\n', 0, &window[self.searched..]);
         let line = &window[..found.map_or(window.len(), |found| self.searched + found)];
         let end = line.strip_suffix(b"\r").unwrap_or(line).len();
