@@ -34,6 +34,8 @@ pub const PASSCODE: &str = "passcode";
 pub const RECEIPT: &str = "receipt";
 /// RECEIPT and ERROR: the `receipt` of the frame it answers.
 pub const RECEIPT_ID: &str = "receipt-id";
+/// On MESSAGE: whether it may have been delivered before.
+pub const REDELIVERED: &str = "redelivered";
 /// NACK: whether the message goes back to its queue, `false` to drop it; RabbitMQ's.
 pub const REQUEUE: &str = "requeue";
 /// CONNECTED: the server's name and version.

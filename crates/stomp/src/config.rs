@@ -1,0 +1,115 @@
+//! What a session allows and offers, with its defaults.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::Limits;
+
+/// Limits and heart-beats of every STOMP session, section `[stomp]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Longest frame, from its command to its NUL.
+    pub max_frame: ByteSize,
+    /// Longest body.
+    pub max_body: ByteSize,
+    /// Most headers in a frame.
+    pub max_headers: usize,
+    /// Longest header line.
+    pub max_header: ByteSize,
+    /// Most subscriptions of one session.
+    pub max_subscriptions: usize,
+    /// Most open transactions of one session.
+    pub max_transactions: usize,
+    /// Most frames that one transaction may hold back.
+    pub max_transaction_frames: usize,
+    /// How long a client may take until its CONNECT frame is complete.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How often the server offers to send something, at least 1 s; `0s` offers nothing.
+    #[serde(with = "humantime_serde")]
+    pub heart_beat_send: Duration,
+    /// How often the server wants to hear something, at least 1 s; `0s` wants nothing.
+    #[serde(with = "humantime_serde")]
+    pub heart_beat_receive: Duration,
+}
+
+/// A value that cannot work, with its key in this section.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct Invalid {
+    /// The key, as written in the section.
+    pub key: &'static str,
+    /// What is wrong with its value, and what would be right.
+    pub why: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_frame: ByteSize::kib(64),
+            max_body: ByteSize::kib(64),
+            max_headers: 100,
+            max_header: ByteSize::kib(8),
+            max_subscriptions: 100,
+            max_transactions: 16,
+            max_transaction_frames: 1024,
+            connect_timeout: Duration::from_secs(10),
+            heart_beat_send: Duration::from_secs(10),
+            heart_beat_receive: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what no session could work with.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let invalid = |key, why: String| Err(Invalid { key, why });
+        if self.max_frame < ByteSize::kib(1) {
+            return invalid("max_frame", format!("{} is below 1 KiB", self.max_frame));
+        }
+        if self.max_header < ByteSize(64) {
+            return invalid("max_header", format!("{} is below 64 B", self.max_header));
+        }
+        for (key, size) in [("max_body", self.max_body), ("max_header", self.max_header)] {
+            if size > self.max_frame {
+                return invalid(key, format!("{size} is above max_frame, {}", self.max_frame));
+            }
+        }
+        for (key, count) in
+            [("max_headers", self.max_headers), ("max_subscriptions", self.max_subscriptions)]
+        {
+            if count == 0 {
+                return invalid(key, "0 would refuse everything; use 1 or more".into());
+            }
+        }
+        if self.connect_timeout < Duration::from_millis(100) {
+            return invalid("connect_timeout", "below 100 ms no client could connect".into());
+        }
+        for (key, interval) in [
+            ("heart_beat_send", self.heart_beat_send),
+            ("heart_beat_receive", self.heart_beat_receive),
+        ] {
+            if !interval.is_zero() && interval < Duration::from_secs(1) {
+                return invalid(key, "use 0s for none, or 1s or more".into());
+            }
+            if interval > Duration::from_secs(24 * 60 * 60) {
+                return invalid(key, "more than a day; use 0s for none".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The limits a decoder works with.
+    pub fn limits(&self) -> Limits {
+        let bytes = |size: ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+        Limits {
+            frame: bytes(self.max_frame),
+            headers: self.max_headers,
+            header_length: bytes(self.max_header),
+            body: bytes(self.max_body),
+        }
+    }
+}
