@@ -1,1 +1,190 @@
-//! The behaviour that every [`Broker`](crate::Broker) shows, as tests.
+//! The behaviour that every [`Broker`] shows, as tests.
+//!
+//! [`contract_tests!`](crate::contract_tests) makes one test of each rule; a backend runs it in its
+//! own tests. Every rule is an `async fn` that takes a broker and panics where the broker breaks it.
+//!
+//! Invariants
+//! - Rules use destinations of their own, so that they may share a broker that outlives them, and
+//!   delete their queues when they end well.
+//! - Rules wait for what must happen; that something does not happen they show by something that
+//!   would have come later and came first. Nothing sleeps.
+//!
+//! Not here: outages, limits, and the kinds of destination that only some brokers have.
+
+pub mod queues;
+pub mod topics;
+
+use std::time::Duration;
+
+use crate::destination::{Config, Destinations, Kind, Verb};
+use crate::{
+    Broker, Delivery, Destination, Message, MessageId, PublisherId, SubscribeRequest, Subscription,
+};
+
+/// One `#[tokio::test]` for each rule of the contract, in modules `topics` and `queues`.
+///
+/// Takes the absolute path (`crate::...`) of an `async fn() -> Arc<dyn Broker>`. It needs `tokio`
+/// with `macros` and `rt-multi-thread`.
+#[macro_export]
+macro_rules! contract_tests {
+    ($make:path) => {
+        $crate::contract_tests! { topics, $make =>
+            every_subscription_gets_each_message_once
+            a_star_is_one_word_and_a_hash_any_number
+            both_spellings_meet
+            topics_under_different_prefixes_do_not_meet
+            each_publisher_keeps_its_order
+            a_subscription_is_live_on_return
+            a_dropped_subscription_is_cancelled
+            a_message_without_subscribers_is_confirmed_and_gone
+            a_message_passes_through_unchanged
+            a_topic_cannot_be_deleted
+            a_broker_that_works_is_up
+        }
+        $crate::contract_tests! { queues, $make =>
+            each_message_goes_to_one_consumer
+            messages_are_kept_while_nobody_consumes
+            each_publisher_keeps_its_order
+            prefetch_bounds_what_is_outstanding
+            an_ack_makes_room
+            an_acked_message_does_not_come_back
+            a_requeued_message_comes_back_in_its_place
+            a_dropped_delivery_comes_back_in_its_place
+            a_rejected_message_does_not_come_back
+            a_dropped_subscription_gets_nothing_more
+            a_dropped_subscription_gives_back_what_was_not_taken
+            a_delivery_may_outlive_its_subscription
+            a_slow_consumer_holds_up_nobody_else
+            consumers_get_fair_shares
+            deleting_a_queue_empties_it_and_ends_its_subscriptions
+            a_message_passes_through_unchanged
+        }
+    };
+    ($part:ident, $make:path => $($rule:ident)*) => {
+        mod $part {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    let broker = $make().await;
+                    $crate::contract::$part::$rule(&*broker).await;
+                }
+            )*
+        }
+    };
+}
+
+/// How long anything may take before the rule counts as broken: long, for it is only ever waited
+/// out by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Enough for every rule that does not ask for less.
+const AMPLE: u16 = 500;
+
+const PUBLISHER: PublisherId = PublisherId(1);
+
+/// What `future` gives, in time.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
+}
+
+/// A word that no other test uses.
+fn word() -> String {
+    format!("contract-{}", MessageId::new())
+}
+
+/// The destination of that name, with `/news` for topics too.
+fn destination(text: &str) -> Destination {
+    let mut config = Config::default();
+    config.prefixes.insert("/news".into(), Kind::Topic);
+    Destinations::new(&config).parse(text, Verb::Subscribe).expect("the rule's own destination")
+}
+
+async fn subscribe(broker: &dyn Broker, to: &Destination, prefetch: u16) -> Subscription {
+    let request = SubscribeRequest { destination: to.clone(), prefetch };
+    soon(broker.subscribe(request)).await.expect("a subscription")
+}
+
+/// Publishes one message, and waits for its confirm.
+async fn publish(broker: &dyn Broker, message: Message) {
+    let confirm = soon(broker.publish(PUBLISHER, message)).await.expect("the message is taken");
+    soon(confirm).await.expect("the message is confirmed");
+}
+
+/// Publishes a message for each body in this order, and waits for all confirms.
+async fn publish_all(
+    broker: &dyn Broker,
+    publisher: PublisherId,
+    to: &Destination,
+    bodies: impl IntoIterator<Item = impl Into<String>>,
+) {
+    let mut confirms = Vec::new();
+    for body in bodies {
+        let message = Message::new(to.clone(), body.into());
+        confirms.push(soon(broker.publish(publisher, message)).await.expect("it is taken"));
+    }
+    for confirm in confirms {
+        soon(confirm).await.expect("the message is confirmed");
+    }
+}
+
+async fn take(from: &mut Subscription) -> Delivery {
+    soon(from.next()).await.expect("the subscription goes on")
+}
+
+/// The next `count` deliveries.
+async fn take_many(from: &mut Subscription, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        taken.push(take(from).await);
+    }
+    taken
+}
+
+/// Which of the two has a delivery first, and that delivery.
+async fn take_either(one: &mut Subscription, other: &mut Subscription) -> (usize, Delivery) {
+    tokio::select! {
+        delivery = take(one) => (0, delivery),
+        delivery = take(other) => (1, delivery),
+    }
+}
+
+fn body(delivery: &Delivery) -> String {
+    String::from_utf8_lossy(&delivery.message.body).into_owned()
+}
+
+fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(body).collect()
+}
+
+/// Messages that are easily damaged on their way to `to`.
+fn delicate(to: &Destination) -> Vec<Message> {
+    let all_bytes: Vec<u8> = (0..=255).collect();
+    let headers = [
+        ("content-type", "text/plain;charset=utf-8"),
+        ("empty", ""),
+        ("odd: name", "colon: line\nbackslash\\ umlaut ü"),
+        ("Case", "upper"),
+        ("number", "42"),
+    ];
+    let mut with_headers = Message::new(to.clone(), "body");
+    with_headers.headers = headers.map(|(name, value)| (name.into(), value.into())).into();
+    let mut persistent = Message::new(to.clone(), "kept");
+    persistent.persistent = true;
+    vec![
+        Message::new(to.clone(), all_bytes),
+        Message::new(to.clone(), ""),
+        with_headers,
+        persistent,
+    ]
+}
+
+/// The same message; a broker may keep headers in an order of its own.
+#[track_caller]
+fn assert_unchanged(received: &Message, sent: &Message) {
+    let sorted = |message: &Message| {
+        let mut message = message.clone();
+        message.headers.sort();
+        message
+    };
+    assert_eq!(sorted(received), sorted(sent));
+}

@@ -10,7 +10,7 @@
 //! - A [`Confirm`] speaks of responsibility taken, never of a write made.
 //!
 //! Not here: STOMP frames, client libraries, who may do what. Backends are crates of their own
-//! and pass the [`contract`] suite.
+//! and pass the `contract` suite.
 
 mod confirm;
 #[cfg(feature = "contract")]

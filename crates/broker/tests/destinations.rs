@@ -1,5 +1,7 @@
 //! Which text names which destination, and what a person reads who wrote another.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use broker::destination::{
     App, Config, Destination, Destinations, Kind, Problem, Topic, UserDestination, Verb,
 };
