@@ -48,11 +48,17 @@ pub struct Session {
 #[derive(Debug)]
 enum Phase {
     /// Waiting for CONNECT, until the deadline.
-    Greeting { deadline: Instant },
+    Greeting {
+        deadline: Instant,
+    },
     /// CONNECT is being decided on.
-    Deciding { client: Intervals },
+    Deciding {
+        client: Intervals,
+    },
     Open,
-    /// DISCONNECT came, or a fault: nothing more is read.
+    /// DISCONNECT came: nothing more is read, receipts are still given.
+    Leaving,
+    /// ERROR was said: nothing more is read or said.
     Over,
 }
 
@@ -104,7 +110,7 @@ impl Session {
     /// Takes bytes from the client, cut anywhere. Bytes that nobody else holds are not copied.
     pub fn receive(&mut self, now: Instant, bytes: Bytes) {
         self.heart_beat.received(now);
-        if matches!(self.phase, Phase::Over) {
+        if matches!(self.phase, Phase::Leaving | Phase::Over) {
             return;
         }
         if self.input.is_empty() {
@@ -166,7 +172,7 @@ impl Session {
         match self.phase {
             Phase::Greeting { deadline } => Some(deadline),
             Phase::Open => self.heart_beat.deadline(),
-            Phase::Deciding { .. } | Phase::Over => None,
+            Phase::Deciding { .. } | Phase::Leaving | Phase::Over => None,
         }
     }
 
@@ -189,7 +195,7 @@ impl Session {
                     }
                 }
             }
-            Phase::Greeting { .. } | Phase::Deciding { .. } | Phase::Over => {}
+            Phase::Greeting { .. } | Phase::Deciding { .. } | Phase::Leaving | Phase::Over => {}
         }
     }
 
@@ -215,7 +221,9 @@ impl Session {
 
     /// Sends RECEIPT, where one was asked for.
     pub fn receipt(&mut self, receipt: Option<&str>) {
-        if let Some(receipt) = receipt {
+        if let Some(receipt) = receipt
+            && !matches!(self.phase, Phase::Over)
+        {
             self.send(Command::Receipt, |frame| frame.header(header::RECEIPT_ID, receipt));
         }
     }
@@ -295,7 +303,7 @@ impl Session {
                 Ok(())
             }
             Command::Disconnect => {
-                self.phase = Phase::Over;
+                self.phase = Phase::Leaving;
                 self.input = BytesMut::new();
                 self.actions.push_back(Action::Disconnect { receipt: receipt(&frame) });
                 Ok(())
