@@ -1,0 +1,131 @@
+//! `footbridge bench`: measures any server that speaks STOMP over WebSocket.
+//!
+//! `fan-out`, `idle` and `connect` each start what they measure, or are given a URL, and end with
+//! a table. The generator runs on one thread and is meant to cost less than any server; its own
+//! CPU stands in every report.
+//!
+//! Invariants
+//! - The load is bounded and ends by itself; an interrupt ends it too, and a child with it.
+//! - Every figure is of a named process over a stretch of known work, never of the whole machine.
+//!
+//! Linux only: CPU comes from the clock of a process, memory from `/proc`.
+
+mod client;
+mod connect;
+mod fan_out;
+mod floor;
+mod frame;
+mod idle;
+mod message;
+mod pace;
+mod process;
+mod report;
+mod sessions;
+mod subject;
+mod tally;
+mod target;
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use tokio::signal::unix::{SignalKind, signal};
+
+use connect::Connect;
+use fan_out::FanOut;
+use idle::Idle;
+use process::Process;
+use target::Login;
+
+/// Measures a server: fan-out, idle sessions, or opening sessions
+#[derive(Debug, clap::Args)]
+pub(crate) struct Command {
+    #[command(subcommand)]
+    measurement: Measurement,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Measurement {
+    FanOut(FanOut),
+    Idle(Idle),
+    Connect(Connect),
+    #[command(hide = true)]
+    FloorServer(floor::Arguments),
+}
+
+impl Command {
+    /// Measures and reports. Blocks, on a runtime of its own with one thread: not to be called
+    /// from inside another.
+    ///
+    /// # Errors
+    /// What was to be measured cannot be reached, refused a session or closed one; a delivery was
+    /// lost, duplicated or out of order (the report is written all the same); an interrupt.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        if let Measurement::FloorServer(arguments) = self.measurement {
+            return floor::serve(arguments);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            tokio::select! {
+                finished = self.measurement.run() => finished,
+                stopped = interrupt() => stopped,
+            }
+        })
+    }
+}
+
+impl Measurement {
+    async fn run(self) -> anyhow::Result<()> {
+        let (report, common) = match &self {
+            Self::FanOut(fan_out) => (fan_out.run().await?, &fan_out.common),
+            Self::Idle(idle) => (idle.run().await?, &idle.common),
+            Self::Connect(connect) => (connect.run().await?, &connect.common),
+            Self::FloorServer(_) => return Ok(()),
+        };
+        report.publish(common.json.as_deref())?;
+        match report.faults().as_slice() {
+            [] => Ok(()),
+            faults => bail!("{}", faults.join("\n")),
+        }
+    }
+}
+
+/// Fails when the user or a supervisor wants this process to end.
+async fn interrupt() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed?,
+        _ = terminate.recv() => {}
+    }
+    bail!("interrupted")
+}
+
+/// What all measurements share.
+#[derive(Debug, clap::Args, serde::Serialize)]
+struct Common {
+    /// The server, as ws://host:port/path [default: start `footbridge dev` and stop it after]
+    #[arg(long)]
+    url: Option<String>,
+    /// A process whose CPU and memory count, e.g. rabbitmq=456; repeatable
+    #[arg(long = "process", value_name = "NAME=PID", requires = "url")]
+    processes: Vec<Process>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    login: Login,
+    /// What is subscribed to and sent to
+    #[arg(long, default_value = "/topic/bench")]
+    destination: String,
+    /// How many sessions may be connecting at a time
+    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
+    concurrency: usize,
+    /// How often to measure, each side in turn; medians are shown
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: u32,
+    /// Write parameters, every run and medians as JSON; - for standard output, without the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "not a positive number".to_owned())
+}

@@ -1,0 +1,391 @@
+//! What a measurement found: figures per run, medians over the runs, and their ratio to the floor.
+//!
+//! The sides are measured in turn (A B A B ...), because a machine's noise comes in stretches: the
+//! ratio is the median of each pair's, not the ratio of two medians.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::process::Process;
+use super::subject::Side;
+
+/// From this share of one core on, the generator limits what it measures.
+const BUSY_GENERATOR: f64 = 90.0;
+
+/// One number.
+#[derive(Debug, Clone, PartialEq)]
+struct Figure {
+    name: String,
+    /// Empty for a count.
+    unit: &'static str,
+    value: f64,
+}
+
+impl Figure {
+    /// Its name in JSON: `latency p99` in `ms` is `latency_p99_ms`.
+    fn key(&self) -> String {
+        let words = format!("{} {}", self.name, self.unit.replace('%', "percent"));
+        let words = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
+    }
+}
+
+/// One run of one side.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    figures: Vec<Figure>,
+    /// What went wrong with deliveries: the figures are shown, and the command fails.
+    pub(super) fault: Option<String>,
+}
+
+impl Run {
+    /// Adds a number.
+    pub(super) fn figure(&mut self, name: impl Into<String>, unit: &'static str, value: f64) {
+        self.figures.push(Figure { name: name.into(), unit, value });
+    }
+
+    /// Adds the percentiles of times in nanoseconds.
+    pub(super) fn latencies(&mut self, name: &str, times: &Histogram<u64>) {
+        for (label, quantile) in
+            [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
+        {
+            let value = times.value_at_quantile(quantile) as f64 / 1e6;
+            self.figure(format!("{name} {label}"), "ms", value);
+        }
+    }
+
+    /// Adds the CPU time of the measured processes, together and each, per unit of work and as a
+    /// share of one core.
+    pub(super) fn cpu(
+        &mut self,
+        processes: &[Process],
+        before: &[Duration],
+        after: &[Duration],
+        per: &str,
+        work: f64,
+        elapsed: Duration,
+    ) {
+        let used: Vec<_> =
+            before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before)).collect();
+        if used.is_empty() {
+            return;
+        }
+        let total: Duration = used.iter().sum();
+        self.figure(format!("CPU per {per}"), "us", total.as_secs_f64() * 1e6 / work);
+        if used.len() > 1 {
+            for (process, used) in processes.iter().zip(&used) {
+                let name = format!("CPU per {per}, {}", process.name);
+                self.figure(name, "us", used.as_secs_f64() * 1e6 / work);
+            }
+        }
+        self.figure(format!("CPU while counted per {per}"), "%", share(total, elapsed));
+    }
+
+    /// Adds the CPU time of this process.
+    pub(super) fn generator_cpu(
+        &mut self,
+        used: Duration,
+        per: &str,
+        work: f64,
+        elapsed: Duration,
+    ) {
+        self.figure(format!("generator CPU per {per}"), "us", used.as_secs_f64() * 1e6 / work);
+        self.figure(GENERATOR_SHARE, "%", share(used, elapsed));
+    }
+
+    fn to_json(&self) -> Value {
+        let mut figures = to_map(&self.figures);
+        if let Some(fault) = &self.fault {
+            figures.insert("fault".to_owned(), json!(fault));
+        }
+        figures.into()
+    }
+}
+
+const GENERATOR_SHARE: &str = "generator CPU";
+
+/// Percent of one core.
+fn share(used: Duration, elapsed: Duration) -> f64 {
+    used.as_secs_f64() / elapsed.as_secs_f64() * 100.0
+}
+
+/// All runs of a command.
+#[derive(Debug)]
+pub(super) struct Report {
+    command: &'static str,
+    parameters: Value,
+    sides: Vec<(&'static str, Vec<Run>)>,
+}
+
+impl Report {
+    /// Measures each side in turn, `pairs` times.
+    pub(super) async fn measure(
+        command: &'static str,
+        parameters: &impl serde::Serialize,
+        pairs: u32,
+        sides: &[Side],
+        measure: impl AsyncFn(Side) -> anyhow::Result<Run>,
+    ) -> anyhow::Result<Self> {
+        let parameters = serde_json::to_value(parameters)?;
+        let mut runs: Vec<_> = sides.iter().map(|side| (side.name(), Vec::new())).collect();
+        for _ in 0..pairs {
+            for (side, (_, runs)) in sides.iter().zip(&mut runs) {
+                runs.push(measure(*side).await?);
+            }
+        }
+        Ok(Self { command, parameters, sides: runs })
+    }
+
+    /// Writes the table to standard output, and JSON to `file`; `-` is standard output, without
+    /// the table.
+    #[expect(clippy::print_stdout, reason = "the report is what the command is for")]
+    pub(super) fn publish(&self, file: Option<&Path>) -> anyhow::Result<()> {
+        let Some(file) = file else {
+            println!("{}", self.table());
+            return Ok(());
+        };
+        let json = serde_json::to_string_pretty(&self.to_json())?;
+        if file == Path::new("-") {
+            println!("{json}");
+            return Ok(());
+        }
+        println!("{}", self.table());
+        std::fs::File::create(file)
+            .and_then(|mut out| writeln!(out, "{json}"))
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// What went wrong with deliveries, in any run.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let runs = self.sides.iter().flat_map(|(side, runs)| {
+            runs.iter().enumerate().map(move |(index, run)| (side, index + 1, run))
+        });
+        runs.filter_map(|(side, run, found)| {
+            found.fault.as_ref().map(|fault| format!("{side}, run {run}: {fault}"))
+        })
+        .collect()
+    }
+
+    fn to_json(&self) -> Value {
+        let sides = self.sides.iter().map(|(name, runs)| {
+            json!({
+                "name": name,
+                "runs": runs.iter().map(Run::to_json).collect::<Vec<_>>(),
+                "median": to_map(&medians(runs)),
+            })
+        });
+        let sides: Vec<_> = sides.collect();
+        json!({
+            "command": self.command,
+            "version": env!("CARGO_PKG_VERSION"),
+            "cores": cores(),
+            "parameters": self.parameters,
+            "sides": sides,
+            "ratio": to_map(&self.ratios()),
+        })
+    }
+
+    /// The first side's figures by the second's: the median of the pairs' ratios.
+    fn ratios(&self) -> Vec<Figure> {
+        let [(_, server), (_, floor)] = self.sides.as_slice() else { return Vec::new() };
+        let ratio = |figure: &Figure, run: &Run, other: &Run| {
+            let value = |run: &Run| {
+                let same = |f: &&Figure| f.name == figure.name && f.unit == figure.unit;
+                run.figures.iter().find(same).map(|figure| figure.value)
+            };
+            Some(value(run)? / value(other)?).filter(|ratio| ratio.is_finite())
+        };
+        let names = server.first().map(|run| run.figures.as_slice()).unwrap_or_default();
+        names
+            .iter()
+            .filter_map(|figure| {
+                let pairs = server.iter().zip(floor);
+                let ratios: Vec<_> =
+                    pairs.filter_map(|(run, other)| ratio(figure, run, other)).collect();
+                Some(Figure { value: median(ratios)?, ..figure.clone() })
+            })
+            .collect()
+    }
+
+    fn table(&self) -> String {
+        let ratios = self.ratios();
+        let mut rows = vec![vec![self.command.to_owned()]];
+        for (name, runs) in &self.sides {
+            rows[0].push((*name).to_owned());
+            if runs.len() > 1 {
+                rows[0].push(format!("of {} runs", runs.len()));
+            }
+        }
+        rows[0].extend((!ratios.is_empty()).then(|| "ratio".to_owned()));
+        let all: Vec<_> = self.sides.iter().map(|(_, runs)| (runs, medians(runs))).collect();
+        let names = all.first().map(|(_, medians)| medians.as_slice()).unwrap_or_default();
+        for figure in names {
+            let same = |f: &&Figure| f.name == figure.name && f.unit == figure.unit;
+            let mut row = vec![format!("{} {}", figure.name, figure.unit)];
+            for (runs, medians) in &all {
+                let shown = medians.iter().find(same).map(|figure| show(figure.value));
+                row.push(shown.unwrap_or_default());
+                if runs.len() > 1 {
+                    let values = runs.iter().filter_map(|run| run.figures.iter().find(same));
+                    let values = values.map(|figure| figure.value);
+                    let least = values.clone().fold(f64::INFINITY, f64::min);
+                    let most = values.fold(f64::NEG_INFINITY, f64::max);
+                    let spread = least <= most;
+                    row.push(if spread {
+                        format!("{}..{}", show(least), show(most))
+                    } else {
+                        String::new()
+                    });
+                }
+            }
+            row.extend(ratios.iter().find(same).map(|ratio| format!("{:.2}", ratio.value)));
+            rows.push(row);
+        }
+        let mut table = align(&rows);
+        if names.iter().any(|f| f.name == GENERATOR_SHARE && f.value > BUSY_GENERATOR) {
+            table.push_str(
+                "\nThe generator was as busy as one thread can be: it, not the server, may have \
+                 set the pace.",
+            );
+        }
+        table
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn to_map(figures: &[Figure]) -> Map<String, Value> {
+    figures.iter().map(|figure| (figure.key(), json!(figure.value))).collect()
+}
+
+/// The median of each figure of the first run.
+fn medians(runs: &[Run]) -> Vec<Figure> {
+    let first = runs.first().map(|run| run.figures.as_slice()).unwrap_or_default();
+    let of = |figure: &Figure| {
+        let same = |f: &&Figure| f.name == figure.name && f.unit == figure.unit;
+        let found = runs.iter().filter_map(|run| run.figures.iter().find(same));
+        median(found.map(|figure| figure.value).collect())
+    };
+    first.iter().filter_map(|f| Some(Figure { value: of(f)?, ..f.clone() })).collect()
+}
+
+/// The middle value, or the mean of the two in the middle; `None` of nothing.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        Some(values[middle])
+    } else {
+        Some((values.get(middle.checked_sub(1)?)? + values.get(middle)?) / 2.0)
+    }
+}
+
+/// Three digits at least, whole numbers from a hundred on.
+fn show(value: f64) -> String {
+    let decimals = match value.abs() {
+        value if value >= 100.0 || value.fract() == 0.0 => 0,
+        value if value >= 10.0 => 1,
+        value if value >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+fn align(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell: &String| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A bar on standard error, gone when dropped; nothing when that is no terminal.
+pub(super) fn progress(length: u64, message: String) -> ProgressBar {
+    let template = "{msg} [{bar:40}] {human_pos}/{human_len} {elapsed}";
+    let style = ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar());
+    ProgressBar::new(length).with_message(message).with_style(style.progress_chars("=> "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(figures: &[(&str, f64)]) -> Run {
+        let mut run = Run::default();
+        for (name, value) in figures {
+            run.figure(*name, "us", *value);
+        }
+        run
+    }
+
+    #[test]
+    fn a_median_is_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(vec![7.0]), Some(7.0));
+        assert_eq!(median(vec![]), None);
+    }
+
+    #[test]
+    fn the_ratio_is_the_median_of_the_pairs() {
+        let report = Report {
+            command: "fan-out",
+            parameters: json!({}),
+            sides: vec![
+                ("server", vec![run(&[("a", 2.0)]), run(&[("a", 9.0)]), run(&[("a", 8.0)])]),
+                ("floor", vec![run(&[("a", 1.0)]), run(&[("a", 3.0)]), run(&[("a", 8.0)])]),
+            ],
+        };
+        assert_eq!(report.ratios(), run(&[("a", 2.0)]).figures);
+        let json = report.to_json();
+        assert_eq!(json["sides"][0]["median"]["a_us"], 8.0);
+        assert_eq!(json["sides"][1]["runs"][2]["a_us"], 8.0);
+        assert_eq!(json["ratio"]["a_us"], 2.0);
+        let table = report.table();
+        assert_eq!(
+            table,
+            "fan-out  server  of 3 runs  floor  of 3 runs  ratio\n\
+             a us          8       2..9      3       1..8   2.00"
+        );
+    }
+
+    #[test]
+    fn a_figure_has_a_key_for_machines() {
+        let mut run = Run::default();
+        run.figure("latency p99.9", "ms", 1.0);
+        run.figure("generator CPU", "%", 1.0);
+        run.figure("lost", "", 1.0);
+        let keys: Vec<_> = run.figures.iter().map(Figure::key).collect();
+        assert_eq!(keys, ["latency_p99.9_ms", "generator_CPU_percent", "lost"]);
+    }
+
+    #[test]
+    fn a_fault_of_any_run_is_named() {
+        let mut bad = run(&[("a", 1.0)]);
+        bad.fault = Some("1 deliveries lost".to_owned());
+        let report = Report {
+            command: "fan-out",
+            parameters: json!({}),
+            sides: vec![("server", vec![run(&[("a", 1.0)]), bad])],
+        };
+        assert_eq!(report.faults(), ["server, run 2: 1 deliveries lost"]);
+        assert_eq!(report.to_json()["sides"][0]["runs"][1]["fault"], "1 deliveries lost");
+        assert!(report.ratios().is_empty());
+    }
+}
