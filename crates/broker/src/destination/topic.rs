@@ -103,10 +103,8 @@ impl Topic {
             }
             if hash {
                 key.push('#');
-            } else if slashes {
-                key.push_str(&word.replace("%2F", "/").replace('.', "%2E"));
             } else {
-                key.push_str(&word.replace("%2F", "/"));
+                push_word(&mut key, word, separator);
             }
             hashes += usize::from(hash);
             pattern |= hash || word == "*";
@@ -116,6 +114,26 @@ impl Topic {
             return Err(Problem::TooManyHashes);
         }
         Ok(Self { prefix: prefix.clone(), key: bounded(key)?, separator, pattern })
+    }
+}
+
+/// Writes a word as it stands in a key.
+fn push_word(key: &mut String, word: &str, separator: Separator) {
+    for (i, part) in word.split("%2F").enumerate() {
+        if i > 0 {
+            key.push('/');
+        }
+        match separator {
+            Separator::Dot => key.push_str(part),
+            Separator::Slash => {
+                for (i, part) in part.split('.').enumerate() {
+                    if i > 0 {
+                        key.push_str("%2E");
+                    }
+                    key.push_str(part);
+                }
+            }
+        }
     }
 }
 
