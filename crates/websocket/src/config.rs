@@ -41,7 +41,7 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn max_message(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         usize::try_from(self.max_message.as_u64()).unwrap_or(usize::MAX)
     }
 }

@@ -96,7 +96,7 @@ impl Decoder {
     /// A decoder at the first byte after the opening handshake.
     pub fn new(config: &Config) -> Self {
         Self {
-            max_message: config.max_message(),
+            max_message: config.limit(),
             message: Vec::new(),
             fragmented: None,
             unfinished: 0,
