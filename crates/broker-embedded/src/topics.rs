@@ -74,3 +74,24 @@ impl Topics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use broker::{Destination, Destinations, destination::Verb};
+
+    use super::*;
+
+    #[test]
+    fn a_dropped_subscription_leaves_nothing_behind() {
+        let topics = Arc::new(Topics::default());
+        let subscribe = |text| match Destinations::default().parse(text, Verb::Subscribe) {
+            Ok(Destination::Topic(topic)) => topics.subscribe(&topic, 1),
+            other => panic!("{other:?}"),
+        };
+        let (one, other) = (subscribe("/topic/a.*"), subscribe("/topic/a.*"));
+        drop(one);
+        assert_eq!(topics.subscriptions.read()["/topic"].len(), 1);
+        drop(other);
+        assert!(topics.subscriptions.read().is_empty());
+    }
+}

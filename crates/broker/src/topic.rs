@@ -4,7 +4,7 @@
 //! word and `#` for zero or more; in a key they are letters.
 //!
 //! Invariants
-//! - [`Trie`], [`matches`] and [`contains`] agree.
+//! - [`Trie`], [`matches()`] and [`contains`] agree.
 //! - A walk of the trie reports each entry at most once, however many `#` its pattern has.
 //!
 //! Not here: how a destination becomes a key ([`crate::destination`]).
