@@ -1,0 +1,111 @@
+//! The node's one timer: wakes sessions at their deadlines.
+//!
+//! A session sets when it wants to be woken; nothing else is kept per session while it is idle, and
+//! a session without heart-beats costs nothing once it is connected. Deadlines are met within one
+//! [`TICK`], which every user of the clock allows for.
+//!
+//! Invariants
+//! - An entry that came too early, because the session moved its deadline on, is entered again at
+//!   the deadline; moving a deadline back and forth therefore costs one store, not a queue entry.
+//! - `set` stores what is wanted and then looks at what is entered, `tick` does the reverse: with
+//!   both in one total order (`SeqCst`) at least one of them sees the other, so no alarm is lost.
+//! - No lock is held across an `.await`, and none while a session is woken.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::mailbox::Mailbox;
+
+/// How coarse the clock is.
+pub(crate) const TICK: Duration = Duration::from_millis(250);
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// See the module.
+pub(crate) struct Clock {
+    started: Instant,
+    /// Tick number -> those to look at then. Each session has one entry, rarely two.
+    wheel: Mutex<BTreeMap<u64, Vec<Weak<Mailbox>>>>,
+}
+
+/// A session's place on the clock, kept in its mailbox.
+pub(crate) struct Alarm {
+    /// The tick at which the session wants to be woken.
+    wanted: AtomicU64,
+    /// The earliest tick at which the wheel has an entry for it.
+    entered: AtomicU64,
+}
+
+impl Alarm {
+    pub(crate) fn new() -> Self {
+        Self { wanted: AtomicU64::new(NEVER), entered: AtomicU64::new(NEVER) }
+    }
+}
+
+impl Clock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { started: Instant::now(), wheel: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// Wakes the session of `mailbox` at `deadline`, or not at all. The latest call counts.
+    pub(crate) fn set(&self, mailbox: &Arc<Mailbox>, deadline: Option<std::time::Instant>) {
+        let alarm = mailbox.alarm();
+        let tick = deadline.map_or(NEVER, |deadline| self.tick_after(deadline));
+        if alarm.wanted.swap(tick, Ordering::SeqCst) == tick {
+            return;
+        }
+        if tick < alarm.entered.load(Ordering::SeqCst) {
+            self.enter(mailbox, tick);
+        }
+    }
+
+    /// Runs until the last session is gone with the node; to be spawned once.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.tick();
+        }
+    }
+
+    fn tick(&self) {
+        let now = ticks_between(self.started, Instant::now());
+        let due: Vec<_> = {
+            let mut wheel = self.wheel.lock();
+            let later = wheel.split_off(&(now + 1));
+            std::mem::replace(&mut *wheel, later).into_values().flatten().collect()
+        };
+        for mailbox in due.iter().filter_map(Weak::upgrade) {
+            let alarm = mailbox.alarm();
+            alarm.entered.store(NEVER, Ordering::SeqCst);
+            let wanted = alarm.wanted.load(Ordering::SeqCst);
+            if wanted <= now {
+                mailbox.ring();
+            } else if wanted != NEVER {
+                self.enter(&mailbox, wanted);
+            }
+        }
+    }
+
+    fn enter(&self, mailbox: &Arc<Mailbox>, tick: u64) {
+        mailbox.alarm().entered.store(tick, Ordering::SeqCst);
+        self.wheel.lock().entry(tick).or_default().push(Arc::downgrade(mailbox));
+    }
+
+    /// The first tick that is not before `deadline`.
+    fn tick_after(&self, deadline: std::time::Instant) -> u64 {
+        ticks_between(self.started, Instant::from_std(deadline)) + 1
+    }
+}
+
+fn ticks_between(start: Instant, end: Instant) -> u64 {
+    let ticks = end.saturating_duration_since(start).as_millis() / TICK.as_millis();
+    u64::try_from(ticks).unwrap_or(NEVER - 1)
+}

@@ -1,0 +1,144 @@
+//! Why sessions end: one closed list that gives the WebSocket close code, whether the client may
+//! reconnect, and the metric's label. The ERROR frame's text comes with each case.
+
+use stomp::Fault;
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CloseReason {
+    /// The client said DISCONNECT.
+    Disconnect,
+    /// The client closed the WebSocket.
+    ClientClosed,
+    /// The connection broke or ended without a word.
+    ClientLost,
+    /// This node is stopping.
+    Drain,
+    /// The client broke the protocol.
+    Protocol,
+    /// A text message was not UTF-8.
+    InvalidText,
+    /// A frame was longer than allowed.
+    TooBig,
+    /// The broker would not take or give something for now.
+    BrokerUnavailable,
+    /// The node is at its limit.
+    Overload,
+    /// Who the client is was not accepted, or is not any more.
+    Unauthenticated,
+    /// The client may not do what it asked for.
+    Forbidden,
+    /// No CONNECT in time.
+    ConnectTimeout,
+    /// Silence beyond the heart-beats agreed on.
+    HeartBeatTimeout,
+    /// A limit on what one session may do.
+    Limit,
+    /// The client did not read what it was sent.
+    SlowConsumer,
+}
+
+impl CloseReason {
+    /// Every reason, for metrics that start at zero.
+    pub const ALL: [Self; 15] = [
+        Self::Disconnect,
+        Self::ClientClosed,
+        Self::ClientLost,
+        Self::Drain,
+        Self::Protocol,
+        Self::InvalidText,
+        Self::TooBig,
+        Self::BrokerUnavailable,
+        Self::Overload,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::ConnectTimeout,
+        Self::HeartBeatTimeout,
+        Self::Limit,
+        Self::SlowConsumer,
+    ];
+
+    /// The WebSocket close code; `None` where the client is gone already.
+    pub fn code(self) -> Option<u16> {
+        Some(match self {
+            Self::Disconnect | Self::ClientClosed => 1000,
+            Self::ClientLost => return None,
+            Self::Drain => 1001,
+            Self::Protocol => 1002,
+            Self::InvalidText => 1007,
+            Self::TooBig => 1009,
+            Self::BrokerUnavailable | Self::Overload => 1013,
+            Self::Unauthenticated => 4401,
+            Self::Forbidden => 4403,
+            Self::ConnectTimeout | Self::HeartBeatTimeout => 4408,
+            Self::Limit => 4429,
+            Self::SlowConsumer => 4500,
+        })
+    }
+
+    /// Whether the same client may expect better of another try.
+    pub fn may_reconnect(self) -> bool {
+        match self {
+            Self::Drain
+            | Self::ClientLost
+            | Self::BrokerUnavailable
+            | Self::Overload
+            | Self::ConnectTimeout
+            | Self::HeartBeatTimeout
+            | Self::Limit
+            | Self::SlowConsumer => true,
+            Self::Disconnect
+            | Self::ClientClosed
+            | Self::Protocol
+            | Self::InvalidText
+            | Self::TooBig
+            | Self::Unauthenticated
+            | Self::Forbidden => false,
+        }
+    }
+
+    /// The label in metrics, and the reason in the WebSocket close frame and in logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Disconnect => "disconnect",
+            Self::ClientClosed => "client_closed",
+            Self::ClientLost => "client_lost",
+            Self::Drain => "drain",
+            Self::Protocol => "protocol",
+            Self::InvalidText => "invalid_text",
+            Self::TooBig => "too_big",
+            Self::BrokerUnavailable => "broker_unavailable",
+            Self::Overload => "overload",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::HeartBeatTimeout => "heart_beat_timeout",
+            Self::Limit => "limit",
+            Self::SlowConsumer => "slow_consumer",
+        }
+    }
+}
+
+impl From<&Fault> for CloseReason {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::Malformed(malformed) if malformed.is_too_big() => Self::TooBig,
+            Fault::TooManySubscriptions { .. }
+            | Fault::TooManyTransactions { .. }
+            | Fault::TransactionTooLong { .. } => Self::Limit,
+            Fault::ConnectTimeout(_) => Self::ConnectTimeout,
+            Fault::HeartBeatTimeout(_) => Self::HeartBeatTimeout,
+            _ => Self::Protocol,
+        }
+    }
+}
+
+impl From<&websocket::Error> for CloseReason {
+    fn from(error: &websocket::Error) -> Self {
+        match error.close_code() {
+            1007 => Self::InvalidText,
+            1009 => Self::TooBig,
+            _ => Self::Protocol,
+        }
+    }
+}

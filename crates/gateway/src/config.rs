@@ -1,0 +1,131 @@
+//! The gateway's own settings, section `[gateway]`, and the admin port's, section `[admin]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use websocket::Origins;
+
+/// Where clients connect, and what each may cost the node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port for clients. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Path of the WebSocket endpoint.
+    pub path: String,
+    /// Origins that pages may connect from, besides the gateway's own.
+    pub origins: Origins,
+    /// Whether the console is served at `/`.
+    pub console: bool,
+    /// Most sessions on this node; one more is refused with 503.
+    pub max_sessions: usize,
+    /// Most frames per second from one session, on average over five seconds; more end it.
+    /// 0 sets no limit.
+    pub max_frames_per_second: u32,
+    /// How long a client may take to send its HTTP request.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// Most bytes waiting to be written to one session; a client that lets more pile up is closed.
+    pub mailbox: ByteSize,
+    /// How long one frame may take to be written; a client that takes longer is closed.
+    #[serde(with = "humantime_serde")]
+    pub send_timeout: Duration,
+    /// How long a topic's subscription is kept after its last subscriber left.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
+    /// Unsettled deliveries of a queue subscription that names no `prefetch-count`.
+    pub prefetch: u16,
+    /// Unconfirmed SENDs of one session beyond which it is not read.
+    pub max_unconfirmed: usize,
+    /// How long sessions are given to close when the node stops.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+/// The port for operators.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port for `/metrics`, `/livez` and `/readyz`. Port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// A value that cannot work, with its key in its section.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct Invalid {
+    /// The key, as written in the section.
+    pub key: &'static str,
+    /// What is wrong with its value, and what would be right.
+    pub why: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            path: "/ws".into(),
+            origins: Origins::default(),
+            console: false,
+            max_sessions: 10_000,
+            max_frames_per_second: 1_000,
+            request_timeout: Duration::from_secs(10),
+            mailbox: ByteSize::kib(512),
+            send_timeout: Duration::from_secs(10),
+            linger: Duration::from_secs(10),
+            prefetch: 1_000,
+            max_unconfirmed: 256,
+            drain: Duration::from_secs(25),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)) }
+    }
+}
+
+impl Config {
+    /// Refuses what no gateway could work with.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let invalid = |key, why: &str| Err(Invalid { key, why: why.into() });
+        if !self.path.starts_with('/') || self.path.len() < 2 || self.path.ends_with('/') {
+            return invalid("path", "use a path such as \"/ws\", without a slash at its end");
+        }
+        if self.path.contains(['?', '#', '%', ' ']) || self.path.contains("//") {
+            return invalid("path", "use plain words between slashes, such as \"/ws\"");
+        }
+        if self.mailbox < ByteSize::kib(4) {
+            return invalid("mailbox", "below 4 KiB every client would be too slow");
+        }
+        let counts: [(&'static str, usize); 3] = [
+            ("max_sessions", self.max_sessions),
+            ("prefetch", usize::from(self.prefetch)),
+            ("max_unconfirmed", self.max_unconfirmed),
+        ];
+        for (key, count) in counts {
+            if count == 0 {
+                return invalid(key, "0 would refuse everything; use 1 or more");
+            }
+        }
+        for (key, time) in
+            [("request_timeout", self.request_timeout), ("send_timeout", self.send_timeout)]
+        {
+            if time < Duration::from_millis(100) {
+                return invalid(key, "below 100 ms no client could keep up; use 10s, say");
+            }
+        }
+        if self.linger > Duration::from_secs(60 * 60) {
+            return invalid("linger", "more than an hour; use 10s, say");
+        }
+        Ok(())
+    }
+
+    /// The mailbox limit in bytes.
+    pub(crate) fn mailbox_bytes(&self) -> usize {
+        usize::try_from(self.mailbox.as_u64()).unwrap_or(usize::MAX)
+    }
+}

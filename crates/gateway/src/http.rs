@@ -1,0 +1,132 @@
+//! The HTTP side of the client port: the WebSocket upgrade and, where enabled, the console.
+
+use std::sync::Arc;
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use warp::hyper::body::Bytes;
+use websocket::Request;
+
+use crate::console;
+use crate::node::Node;
+use crate::session::Session;
+use crate::transport::WebSocket;
+
+/// Everything the client port answers.
+pub(crate) type Routes = BoxedFilter<(Response<Bytes>,)>;
+
+/// The sub-protocols of STOMP over WebSocket.
+const PROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
+
+/// How long a client that was turned away for want of room should wait, in seconds.
+const RETRY_AFTER: &str = "5";
+
+/// The routes of a node.
+pub(crate) fn routes(node: Arc<Node>) -> Routes {
+    let endpoint = node.config.path.clone();
+    let hint = format!("nothing here; connect a STOMP client's WebSocket to {endpoint}\n");
+    let console = node.config.console;
+    warp::method()
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .map(move |method: Method, path: warp::path::FullPath, headers, upgrade| {
+            if path.as_str() == endpoint {
+                return connect(&node, &method, &headers, upgrade);
+            }
+            let page = if console { console::page(&method, path.as_str()) } else { None };
+            page.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, None, &hint))
+        })
+        .boxed()
+}
+
+/// Answers a WebSocket handshake, and starts the session once the connection is ours.
+fn connect(
+    node: &Arc<Node>,
+    method: &Method,
+    headers: &HeaderMap,
+    upgrade: Option<OnUpgrade>,
+) -> Response<Bytes> {
+    let connection = joined(headers, &header::CONNECTION);
+    let protocols = joined(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    let one = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let request = Request {
+        method: method.as_str(),
+        upgrade: one(&header::UPGRADE),
+        connection: connection.as_deref(),
+        version: one(&header::SEC_WEBSOCKET_VERSION),
+        key: one(&header::SEC_WEBSOCKET_KEY),
+        protocols: protocols.as_deref(),
+        origin: one(&header::ORIGIN),
+        host: one(&header::HOST),
+        secure: false,
+    };
+    let accepted = match websocket::accept(&request, &PROTOCOLS, &node.config.origins) {
+        Ok(accepted) => accepted,
+        Err(why) => {
+            let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            node.metrics.refused(status.as_u16());
+            tracing::debug!(%why, "handshake refused");
+            return refusal(status, why.header(), &format!("{why}\n"));
+        }
+    };
+    let Some(upgrade) = upgrade else {
+        return refusal(StatusCode::BAD_REQUEST, None, "this connection cannot be upgraded\n");
+    };
+    if !node.sessions.has_room() {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        node.metrics.refused(status.as_u16());
+        let text = "this node has no room for another session\n";
+        return refusal(status, Some(("retry-after", RETRY_AFTER)), text);
+    }
+    let tasks = node.tasks.clone();
+    tasks.spawn(take_over(Arc::clone(node), upgrade));
+    let mut response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::UPGRADE, "websocket")
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accepted.accept);
+    if let Some(protocol) = accepted.protocol {
+        response = response.header(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response.body(Bytes::new()).unwrap_or_default()
+}
+
+/// Takes the socket from hyper, with whatever came after the handshake, and runs the session in a
+/// task of its own, which is smaller than this one.
+async fn take_over(node: Arc<Node>, upgrade: OnUpgrade) {
+    let upgraded: Upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(%error, "upgrade failed"),
+    };
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        return tracing::error!("an upgraded connection is not a TCP socket");
+    };
+    let transport = WebSocket::new(parts.io.into_inner(), &node.websocket, &parts.read_buf);
+    let tasks = node.tasks.clone();
+    tasks.spawn(Session::new(node, transport).run());
+}
+
+/// All lines of a header as one list.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines: Vec<_> =
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
+}
+
+fn refusal(
+    status: StatusCode,
+    header: Option<(&'static str, &'static str)>,
+    text: &str,
+) -> Response<Bytes> {
+    let mut response =
+        Response::builder().status(status).header("content-type", "text/plain; charset=utf-8");
+    if let Some((name, value)) = header {
+        response = response.header(name, value);
+    }
+    response.body(Bytes::copy_from_slice(text.as_bytes())).unwrap_or_default()
+}

@@ -1,0 +1,142 @@
+//! The service that clients connect to.
+//!
+//! [`Gateway::bind`] takes the node's parts, [`Gateway::run`] serves until it is told to stop.
+//! Inside, a connection becomes a [`session`], a task with a transport below and a relay above:
+//!
+//! ```text
+//! listener -> http -> session -- transport (WebSocket on the bare socket)
+//!                        |  ^
+//!                        |  mailbox <- hub <- broker (topics)
+//!                        relay -> broker (SEND, queues), application (/app)
+//! ```
+//!
+//! Invariants
+//! - Nothing a client sends stops the node or another session.
+//! - Every queue is bounded; what happens when it is full stands beside it.
+//!
+//! Not here: which broker, which application and who is allowed what; the command that runs it.
+
+mod admin;
+pub mod application;
+pub mod authorise;
+mod clock;
+mod close;
+mod config;
+mod console;
+mod http;
+mod hub;
+mod listener;
+mod mailbox;
+mod message_frame;
+mod metrics;
+mod node;
+mod relay;
+mod session;
+mod transport;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use broker::{Broker, Destinations};
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+pub use self::close::CloseReason;
+pub use self::config::{Admin, Config, Invalid};
+use self::node::{Node, Sessions};
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// The gateway's own settings.
+    pub config: Config,
+    /// Limits and heart-beats of STOMP sessions.
+    pub stomp: stomp::Config,
+    /// Limits of WebSockets.
+    pub websocket: websocket::Config,
+    /// The admin port; `None` opens none.
+    pub admin: Option<Admin>,
+    /// The table of prefixes.
+    pub destinations: Destinations,
+    /// Where messages go.
+    pub broker: Arc<dyn Broker>,
+    /// Who is who, and who may do what.
+    pub authorise: Arc<dyn authorise::Authorise>,
+    /// What answers application destinations.
+    pub application: Arc<dyn application::Application>,
+}
+
+/// A gateway that is bound to its ports.
+pub struct Gateway {
+    node: Arc<Node>,
+    listener: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+impl Gateway {
+    /// Binds the ports, so that clients can connect (and wait) from here on.
+    pub async fn bind(parts: Parts) -> Result<Self, BindError> {
+        let Parts { config, stomp, websocket, admin, destinations, .. } = parts;
+        let listener = listener::bind(config.listen)?;
+        let admin = admin.map(|admin| listener::bind(admin.listen)).transpose()?;
+        let metrics = Arc::new(metrics::Metrics::new());
+        let hub = hub::Hub::new(Arc::clone(&parts.broker), config.linger, Arc::clone(&metrics));
+        let node = Arc::new(Node {
+            sessions: Sessions::new(config.max_sessions),
+            config,
+            stomp: Arc::new(stomp),
+            websocket,
+            destinations,
+            broker: parts.broker,
+            authorise: parts.authorise,
+            application: parts.application,
+            hub: Arc::new(hub),
+            clock: clock::Clock::new(),
+            metrics,
+            tasks: TaskTracker::new(),
+        });
+        Ok(Self { node, listener, admin })
+    }
+
+    /// The address that clients connect to.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The address of the admin port.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until `shutdown` resolves, then closes every session and returns when all are gone
+    /// or the configured time is over.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { node, listener, admin } = self;
+        let clock = tokio::spawn(Arc::clone(&node.clock).run());
+        let admin = admin.map(|listener| tokio::spawn(admin::serve(listener, Arc::clone(&node))));
+        tokio::select! {
+            () = listener::accept(listener, Arc::clone(&node)) => {}
+            () = shutdown => {}
+        }
+        node.sessions.drain();
+        node.tasks.close();
+        if tokio::time::timeout(node.config.drain, node.tasks.wait()).await.is_err() {
+            tracing::warn!(sessions = node.tasks.len(), "stopping although sessions are left");
+        }
+        clock.abort();
+        if let Some(admin) = admin {
+            admin.abort();
+        }
+    }
+}
+
+/// A port that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// The address asked for.
+    pub address: SocketAddr,
+    /// What the system says.
+    pub source: io::Error,
+}

@@ -1,0 +1,70 @@
+//! Accepts connections and speaks HTTP on them until they are upgraded.
+//!
+//! The loop is ours, because a WebSocket session runs on the bare socket: warp decides on the
+//! request, hyper hands over the connection, and what comes out is the `TcpStream` itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::BindError;
+use crate::http;
+use crate::node::Node;
+
+/// Connections that wait to be accepted; beyond it the kernel lets clients try again.
+const BACKLOG: i32 = 4096;
+
+/// Bytes of one HTTP request's head.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Binds a listening socket.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        // Accepted sockets inherit it.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    bind().map_err(|source| BindError { address, source })
+}
+
+/// Accepts for ever.
+pub(crate) async fn accept(listener: TcpListener, node: Arc<Node>) {
+    let routes = http::routes(Arc::clone(&node));
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                tokio::spawn(serve(socket, routes.clone(), node.config.request_timeout));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: those that are open go on.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Speaks HTTP on one connection.
+async fn serve(socket: TcpStream, routes: http::Routes, request_timeout: Duration) {
+    let service = TowerToHyperService::new(warp::service(routes));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(request_timeout)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended");
+    }
+}

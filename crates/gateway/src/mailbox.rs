@@ -1,0 +1,249 @@
+//! A session's mailbox: the bounded queue of frames on their way to its client, and the one place
+//! from which the session is woken.
+//!
+//! Frames are ready-made for the session's transport and shared. The session drains the whole
+//! mailbox and writes it at once.
+//!
+//! Invariants
+//! - Whatever is queued or taken but not yet written counts against the limit. One frame longer
+//!   than the limit is admitted to an empty mailbox.
+//! - A full mailbox whose client is not reading closes the session as a slow consumer. A full one
+//!   whose session merely had no turn yet says [`Push::Behind`]: the publisher yields and tries
+//!   again, which waits for our own scheduler and never for a client.
+//! - The lock is held for a few instructions, never while waking.
+
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::clock::Alarm;
+use crate::close::CloseReason;
+
+/// See the module.
+pub(crate) struct Mailbox {
+    limit: usize,
+    /// Guards all that publishers and the session share.
+    state: Mutex<State>,
+    alarm: Alarm,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bounded in bytes by the mailbox's limit.
+    frames: VecDeque<Bytes>,
+    /// Queued, or taken and not yet written.
+    bytes: usize,
+    ever_queued: u64,
+    /// When the oldest of `frames` was queued.
+    oldest: Option<Instant>,
+    /// The socket did not take all of the last write.
+    blocked: bool,
+    rung: bool,
+    close: Option<CloseReason>,
+    /// The session takes nothing any more.
+    over: bool,
+    waker: Option<Waker>,
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// It will be written.
+    Queued,
+    /// There is no room, but the session is about to make some: yield, and try again.
+    Behind,
+    /// The session is over, or is so by this frame.
+    Gone,
+}
+
+/// What the session finds when it looks.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// When the oldest of the frames taken was queued; `None` if there were none.
+    pub(crate) oldest: Option<Instant>,
+    /// Somebody rang: look at the deadlines.
+    pub(crate) rung: bool,
+    /// Somebody wants the session closed.
+    pub(crate) close: Option<CloseReason>,
+}
+
+impl Mailbox {
+    /// A mailbox for `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default(), alarm: Alarm::new() }
+    }
+
+    /// Queues a message's frame, if there is room.
+    pub(crate) fn push(&self, frame: Bytes, now: Instant) -> Push {
+        let mut state = self.state.lock();
+        if state.over || state.close.is_some() {
+            return Push::Gone;
+        }
+        if state.bytes > 0 && state.bytes + frame.len() > self.limit {
+            if !state.blocked {
+                return Push::Behind;
+            }
+            state.close = Some(CloseReason::SlowConsumer);
+            wake(state);
+            return Push::Gone;
+        }
+        state.queue(frame, now);
+        wake(state);
+        Push::Queued
+    }
+
+    /// Queues a frame of the session's own, room or not: the session stops reading its client
+    /// before these pile up. Returns how many bytes were ever queued, this frame included: once
+    /// the session has written as many, this frame is written.
+    pub(crate) fn post(&self, frame: Bytes, now: Instant) -> u64 {
+        let mut state = self.state.lock();
+        if !state.over {
+            state.queue(frame, now);
+        }
+        state.ever_queued
+    }
+
+    /// Whether the mailbox is at most half full: enough to read the client on, or to take another
+    /// delivery from a queue.
+    pub(crate) fn has_room(&self) -> bool {
+        self.state.lock().bytes <= self.limit / 2
+    }
+
+    /// Wakes the session to look at its deadlines.
+    pub(crate) fn ring(&self) {
+        let mut state = self.state.lock();
+        state.rung = true;
+        wake(state);
+    }
+
+    /// Asks the session to close.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        state.close.get_or_insert(reason);
+        wake(state);
+    }
+
+    /// Moves all that is queued to the end of `frames`; the session is woken when there is more.
+    pub(crate) fn poll_take(&self, cx: &Context<'_>, frames: &mut VecDeque<Bytes>) -> Taken {
+        let mut state = self.state.lock();
+        if frames.is_empty() {
+            std::mem::swap(frames, &mut state.frames);
+        } else {
+            frames.append(&mut state.frames);
+        }
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
+        Taken {
+            oldest: state.oldest.take(),
+            rung: std::mem::take(&mut state.rung),
+            close: state.close,
+        }
+    }
+
+    /// Notes that `bytes` of what was taken are written, and whether the socket is full now.
+    pub(crate) fn written(&self, bytes: usize, blocked: bool) {
+        let mut state = self.state.lock();
+        state.bytes -= bytes;
+        state.blocked = blocked;
+    }
+
+    /// Takes nothing any more, and forgets what is queued.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.lock();
+        *state = State { over: true, ..State::default() };
+    }
+
+    /// The session's place on the clock.
+    pub(crate) fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+}
+
+impl State {
+    fn queue(&mut self, frame: Bytes, now: Instant) {
+        self.bytes += frame.len();
+        self.ever_queued += frame.len() as u64;
+        self.frames.push_back(frame);
+        self.oldest.get_or_insert(now);
+    }
+}
+
+/// Wakes the session once; further calls cost nothing until it has looked again.
+fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(bytes: usize) -> Bytes {
+        Bytes::from(vec![b'x'; bytes])
+    }
+
+    fn take(mailbox: &Mailbox) -> (VecDeque<Bytes>, Taken) {
+        let mut frames = VecDeque::new();
+        let taken = mailbox.poll_take(&Context::from_waker(Waker::noop()), &mut frames);
+        (frames, taken)
+    }
+
+    #[test]
+    fn takes_everything_at_once_in_order() {
+        let mailbox = Mailbox::new(100);
+        let now = Instant::now();
+        for n in 1..=3 {
+            assert_eq!(mailbox.push(frame(n), now), Push::Queued);
+        }
+        let (frames, taken) = take(&mailbox);
+        assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(taken.oldest, Some(now));
+        assert_eq!(take(&mailbox), (VecDeque::new(), Taken::default()));
+    }
+
+    #[test]
+    fn full_is_behind_while_the_client_reads_and_slow_once_it_does_not() {
+        let mailbox = Mailbox::new(100);
+        let now = Instant::now();
+        assert_eq!(mailbox.push(frame(100), now), Push::Queued);
+        assert_eq!(mailbox.push(frame(1), now), Push::Behind);
+        take(&mailbox);
+        mailbox.written(40, true);
+        assert_eq!(mailbox.push(frame(40), now), Push::Queued);
+        assert_eq!(mailbox.push(frame(1), now), Push::Gone);
+        assert_eq!(take(&mailbox).1.close, Some(CloseReason::SlowConsumer));
+    }
+
+    #[test]
+    fn what_is_taken_but_not_written_counts() {
+        let mailbox = Mailbox::new(100);
+        let now = Instant::now();
+        mailbox.push(frame(80), now);
+        take(&mailbox);
+        assert_eq!(mailbox.push(frame(30), now), Push::Behind);
+        mailbox.written(80, false);
+        assert_eq!(mailbox.push(frame(30), now), Push::Queued);
+    }
+
+    #[test]
+    fn one_frame_longer_than_the_limit_fits_an_empty_mailbox() {
+        let mailbox = Mailbox::new(100);
+        assert_eq!(mailbox.push(frame(1000), Instant::now()), Push::Queued);
+    }
+
+    #[test]
+    fn nothing_is_kept_after_the_end() {
+        let mailbox = Mailbox::new(100);
+        mailbox.push(frame(10), Instant::now());
+        mailbox.end();
+        assert_eq!(mailbox.push(frame(10), Instant::now()), Push::Gone);
+        assert!(take(&mailbox).0.is_empty());
+    }
+}

@@ -1,0 +1,131 @@
+//! Encodes MESSAGE frames.
+//!
+//! Server headers come first, so that they win over whatever a publisher put among its own
+//! (STOMP 1.2, "Repeated Header Entries"); names the server sets were stripped from those already.
+//!
+//! Not here: whom a frame goes to.
+
+use std::fmt::{self, Write};
+
+use broker::destination::{Separator, Topic};
+use broker::{Delivery, Destination, Message};
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use stomp::{Command, FrameWriter, Version, header};
+
+use crate::transport::Framing;
+
+/// All in which the MESSAGE frames of one topic differ between its subscribers. Subscribers of
+/// equal shape share one encoded frame.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Shape {
+    pub(crate) framing: Framing,
+    pub(crate) version: Version,
+    /// The subscription's id; absent only in STOMP 1.0.
+    pub(crate) subscription: Option<ByteString>,
+    pub(crate) shown: Shown,
+    /// Whether the client acknowledges what it gets.
+    pub(crate) acknowledged: bool,
+}
+
+/// The destination that a subscriber sees.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Shown {
+    /// The spelling it subscribed with.
+    AsSubscribed(ByteString),
+    /// Each message's own, with the separators of the pattern. The separator stands here as well,
+    /// because patterns of different spelling are equal.
+    ByPattern(Topic, Separator),
+}
+
+/// Marks the `ack` tokens of topic messages, which have nothing to settle.
+pub(crate) const TOPIC_TOKEN: &str = "t.";
+
+/// A topic's message for subscribers of one shape; `text` says whether its body is UTF-8.
+pub(crate) fn encode(shape: &Shape, message: &Message, text: bool) -> Bytes {
+    let id = Text::<26>::of(&message.id);
+    if shape.acknowledged {
+        let token = format!("{TOPIC_TOKEN}{}", id.as_str());
+        write(shape, message, id.as_str(), Some(&token), false, text)
+    } else {
+        write(shape, message, id.as_str(), None, false, text)
+    }
+}
+
+/// A queue's delivery; `token` is what the client acknowledges it by.
+pub(crate) fn encode_delivery(shape: &Shape, delivery: &Delivery, token: &str) -> Bytes {
+    let message = &*delivery.message;
+    let text = str::from_utf8(&message.body).is_ok();
+    let token = shape.acknowledged.then_some(token);
+    write(shape, message, Text::<26>::of(&message.id).as_str(), token, delivery.redelivered, text)
+}
+
+fn write(
+    shape: &Shape,
+    message: &Message,
+    id: &str,
+    token: Option<&str>,
+    redelivered: bool,
+    text: bool,
+) -> Bytes {
+    let derived;
+    let destination = match (&shape.shown, &message.destination) {
+        (Shown::AsSubscribed(destination), _) => destination,
+        (Shown::ByPattern(pattern, _), Destination::Topic(topic)) => {
+            derived = pattern.shown(topic);
+            &derived
+        }
+        (Shown::ByPattern(..), other) => {
+            derived = other.to_string().into();
+            &derived
+        }
+    };
+    shape.framing.wrap(text, |out: &mut BytesMut| {
+        out.reserve(message.body.len() + 192);
+        let mut frame = FrameWriter::new(out, Command::Message, shape.version);
+        if let Some(subscription) = &shape.subscription {
+            frame.header(header::SUBSCRIPTION, subscription);
+        }
+        frame.header(header::DESTINATION, destination);
+        frame.header(header::MESSAGE_ID, id);
+        if redelivered {
+            frame.header(header::REDELIVERED, "true");
+        }
+        // Before 1.2 a message is acknowledged by its id.
+        if let Some(token) = token.filter(|_| shape.version == Version::V1_2) {
+            frame.header(header::ACK, token);
+        }
+        for (name, value) in &message.headers {
+            frame.header(name, value);
+        }
+        frame.finish(&message.body);
+    })
+}
+
+/// A short text formatted without an allocation.
+struct Text<const LEN: usize> {
+    bytes: [u8; LEN],
+    len: usize,
+}
+
+impl<const LEN: usize> Text<LEN> {
+    fn of(value: &impl fmt::Display) -> Self {
+        let mut text = Self { bytes: [0; LEN], len: 0 };
+        // What does not fit is cut; message ids are 26 characters.
+        let _ = write!(text, "{value}");
+        text
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl<const LEN: usize> Write for Text<LEN> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}

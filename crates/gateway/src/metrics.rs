@@ -1,0 +1,208 @@
+//! Every metric of the gateway, its help text and its labels.
+//!
+//! Labels come from closed lists, never from a destination, user or session. Counters of the hot
+//! path are resolved once, here, and not looked up per frame.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::close::CloseReason;
+
+/// See the module.
+pub(crate) struct Metrics {
+    pub(crate) sessions: Gauge,
+    pub(crate) subscriptions: Gauge,
+    pub(crate) received_bytes: Counter,
+    pub(crate) sent_bytes: Counter,
+    pub(crate) messages_sent: Counter,
+    refused_connections: Family<Refused, Counter>,
+    sessions_closed: Family<Closed, Counter>,
+    frames_received: Family<Received, Counter>,
+    fan_out_sessions: Histogram,
+    delivery_seconds: Histogram,
+    publishes: Family<Published, Counter>,
+    confirm_seconds: Histogram,
+    broker_connected: Gauge,
+    broker_gaps: Gauge<u64, AtomicU64>,
+    /// Locked while a scrape is written.
+    registry: Mutex<Registry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Closed {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Received {
+    command: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Published {
+    outcome: PublishOutcome,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum PublishOutcome {
+    /// The broker took responsibility.
+    #[expect(non_camel_case_types, reason = "the label's spelling")]
+    confirmed,
+    /// The broker refused it before or after it was handed over, or went away.
+    #[expect(non_camel_case_types, reason = "the label's spelling")]
+    failed,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.000_1, 2.5, 14));
+        let metrics = Self {
+            sessions: Gauge::default(),
+            subscriptions: Gauge::default(),
+            received_bytes: Counter::default(),
+            sent_bytes: Counter::default(),
+            messages_sent: Counter::default(),
+            refused_connections: Family::default(),
+            sessions_closed: Family::default(),
+            frames_received: Family::default(),
+            fan_out_sessions: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
+            delivery_seconds: seconds(),
+            publishes: Family::default(),
+            confirm_seconds: seconds(),
+            broker_connected: Gauge::default(),
+            broker_gaps: Gauge::default(),
+            registry: Mutex::default(),
+        };
+        for reason in CloseReason::ALL {
+            drop(metrics.sessions_closed.get_or_create(&Closed { reason: reason.label() }));
+        }
+        for outcome in [PublishOutcome::confirmed, PublishOutcome::failed] {
+            drop(metrics.publishes.get_or_create(&Published { outcome }));
+        }
+        metrics.register();
+        metrics
+    }
+
+    fn register(&self) {
+        let mut registry = self.registry.lock();
+        let gateway = registry.sub_registry_with_prefix("gateway");
+        gateway.register("sessions", "Sessions on this node now", self.sessions.clone());
+        gateway.register(
+            "subscriptions",
+            "Subscriptions of those sessions now",
+            self.subscriptions.clone(),
+        );
+        gateway.register_with_unit(
+            "received",
+            "Bytes of STOMP received from clients",
+            Unit::Bytes,
+            self.received_bytes.clone(),
+        );
+        gateway.register_with_unit(
+            "sent",
+            "Bytes written to clients, framing included",
+            Unit::Bytes,
+            self.sent_bytes.clone(),
+        );
+        gateway.register(
+            "messages_sent",
+            "MESSAGE frames handed to sessions' mailboxes",
+            self.messages_sent.clone(),
+        );
+        gateway.register(
+            "connections_refused",
+            "Connections refused before they became sessions, by HTTP status",
+            self.refused_connections.clone(),
+        );
+        gateway.register(
+            "sessions_closed",
+            "Sessions that ended, by reason",
+            self.sessions_closed.clone(),
+        );
+        gateway.register(
+            "frames_received",
+            "STOMP frames received, by command",
+            self.frames_received.clone(),
+        );
+        gateway.register(
+            "fan_out_sessions",
+            "Subscribers that a topic message went to on this node",
+            self.fan_out_sessions.clone(),
+        );
+        gateway.register_with_unit(
+            "delivery",
+            "Time from the broker's delivery to the write, of the oldest frame of each write",
+            Unit::Seconds,
+            self.delivery_seconds.clone(),
+        );
+        let broker = registry.sub_registry_with_prefix("broker");
+        broker.register(
+            "connected",
+            "Whether the broker can be reached",
+            self.broker_connected.clone(),
+        );
+        broker.register(
+            "gaps",
+            "Times that topic messages may have been missed, since start",
+            self.broker_gaps.clone(),
+        );
+        broker.register("publishes", "Messages published, by outcome", self.publishes.clone());
+        broker.register_with_unit(
+            "confirm",
+            "Time from a publish to its confirm",
+            Unit::Seconds,
+            self.confirm_seconds.clone(),
+        );
+    }
+
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.sessions_closed.get_or_create(&Closed { reason: reason.label() }).inc();
+    }
+
+    pub(crate) fn refused(&self, status: u16) {
+        self.refused_connections.get_or_create(&Refused { status }).inc();
+    }
+
+    pub(crate) fn received(&self, command: &'static str) {
+        self.frames_received.get_or_create(&Received { command }).inc();
+    }
+
+    pub(crate) fn fanned_out(&self, sessions: usize) {
+        self.fan_out_sessions.observe(sessions as f64);
+        self.messages_sent.inc_by(sessions as u64);
+    }
+
+    pub(crate) fn delivered(&self, after: Duration) {
+        self.delivery_seconds.observe(after.as_secs_f64());
+    }
+
+    pub(crate) fn published(&self, outcome: PublishOutcome, after: Duration) {
+        self.publishes.get_or_create(&Published { outcome }).inc();
+        self.confirm_seconds.observe(after.as_secs_f64());
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub(crate) fn text(&self, broker: &broker::BrokerState) -> String {
+        self.broker_connected.set((broker.link == broker::Link::Up).into());
+        self.broker_gaps.set(broker.gaps);
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &self.registry.lock());
+        text
+    }
+}

@@ -1,0 +1,118 @@
+//! What all sessions of a node share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use broker::{Broker, Destinations, PublisherId};
+use bytestring::ByteString;
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
+use ulid::Ulid;
+
+use crate::application::Application;
+use crate::authorise::Authorise;
+use crate::clock::Clock;
+use crate::close::CloseReason;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
+
+/// See the module.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) stomp: Arc<stomp::Config>,
+    pub(crate) websocket: websocket::Config,
+    pub(crate) destinations: Destinations,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) authorise: Arc<dyn Authorise>,
+    pub(crate) application: Arc<dyn Application>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sessions: Sessions,
+    /// The tasks of all sessions, so that the node can wait for their end.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The sessions of this node, by id.
+pub(crate) struct Sessions {
+    /// 8 characters that name this process among all nodes.
+    boot: String,
+    limit: usize,
+    next_publisher: AtomicU64,
+    /// At most `limit`.
+    mailboxes: Mutex<Admitted>,
+}
+
+#[derive(Default)]
+struct Admitted {
+    by_id: HashMap<ByteString, Arc<Mailbox>>,
+    /// Why new ones are refused, once the node is stopping.
+    draining: bool,
+}
+
+impl Sessions {
+    pub(crate) fn new(limit: usize) -> Self {
+        let boot = Ulid::generate().to_string();
+        Self {
+            // The random half of a ULID: two processes started at once still differ.
+            boot: boot[boot.len() - 8..].to_owned(),
+            limit,
+            next_publisher: AtomicU64::new(0),
+            mailboxes: Mutex::default(),
+        }
+    }
+
+    /// A session id: the node's 8 characters and 128 random bits that nobody can guess.
+    pub(crate) fn new_id(&self) -> ByteString {
+        let random = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
+        format!("{}{random}", self.boot).into()
+    }
+
+    pub(crate) fn new_publisher(&self) -> PublisherId {
+        PublisherId(self.next_publisher.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether another session would be admitted.
+    pub(crate) fn has_room(&self) -> bool {
+        let admitted = self.mailboxes.lock();
+        !admitted.draining && admitted.by_id.len() < self.limit
+    }
+
+    /// Admits a session, unless the node is full or stopping.
+    pub(crate) fn admit(&self, id: ByteString, mailbox: Arc<Mailbox>) -> Result<(), CloseReason> {
+        let mut admitted = self.mailboxes.lock();
+        if admitted.draining {
+            return Err(CloseReason::Drain);
+        }
+        if admitted.by_id.len() >= self.limit {
+            return Err(CloseReason::Overload);
+        }
+        admitted.by_id.insert(id, mailbox);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, id: &ByteString) {
+        self.mailboxes.lock().by_id.remove(id);
+    }
+
+    /// Admits no more, and asks all that are there to close.
+    pub(crate) fn drain(&self) {
+        let mailboxes: Vec<_> = {
+            let mut admitted = self.mailboxes.lock();
+            admitted.draining = true;
+            admitted.by_id.values().cloned().collect()
+        };
+        for mailbox in mailboxes {
+            mailbox.close(CloseReason::Drain);
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.mailboxes.lock().draining
+    }
+}

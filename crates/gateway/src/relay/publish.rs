@@ -1,0 +1,79 @@
+//! SEND: from a client's frame to the broker, or to the application.
+
+use std::sync::Arc;
+
+use broker::destination::{App, Verb};
+use broker::{Confirm, Destination, Message, PublisherId};
+use bytestring::ByteString;
+use stomp::Headers;
+use stomp::action::Publish;
+
+use super::{Refused, is_reserved, not_available};
+use crate::application::Call;
+use crate::authorise::Principal;
+use crate::node::Node;
+
+/// Publishes one SEND; to be awaited before the next of the same session, so that order holds.
+pub(super) async fn publish(
+    node: Arc<Node>,
+    principal: Principal,
+    publisher: PublisherId,
+    publish: Publish,
+) -> Result<Confirm, Refused> {
+    let destination = node.destinations.parse(&publish.destination, Verb::Send)?;
+    node.authorise.check(&principal, Verb::Send, &destination)?;
+    match destination {
+        Destination::App(app) => call(&node, principal, publisher, app, publish).await,
+        Destination::User(_) | Destination::Group(_) => Err(not_available(&destination)),
+        destination => {
+            let mut message = Message::new(destination, publish.body);
+            message.persistent = is_persistent(&publish.headers, publish.receipt.is_some());
+            message.headers = own_headers(&publish.headers);
+            Ok(node.broker.publish(publisher, message).await?)
+        }
+    }
+}
+
+/// Calls the application and publishes what it answers. The last answer's confirm stands for all:
+/// they are confirmed one after the other.
+async fn call(
+    node: &Node,
+    principal: Principal,
+    publisher: PublisherId,
+    app: App,
+    publish: Publish,
+) -> Result<Confirm, Refused> {
+    let call = Call {
+        principal,
+        path: app.path,
+        headers: own_headers(&publish.headers),
+        body: publish.body,
+    };
+    for answer in node.application.call(call).await? {
+        let destination = node.destinations.parse(&answer.destination, Verb::Send)?;
+        let mut message = Message::new(destination, answer.body);
+        message.headers = answer.headers;
+        node.broker.publish(publisher, message).await?.await?;
+    }
+    Ok(Confirm::known(Ok(())))
+}
+
+/// A message survives a broker's restart if the sender says so, or asked for a receipt and does not
+/// say otherwise: a confirm alone promises nothing (measured: 200 confirmed, non-persistent
+/// messages on durable queues were gone after a kill).
+fn is_persistent(headers: &Headers, receipted: bool) -> bool {
+    match headers.get("persistent").map(|value| &**value) {
+        Some("true") => true,
+        Some("false") => false,
+        _ => receipted,
+    }
+}
+
+/// The headers that are the sender's own. They share the frame's bytes, as the body does.
+fn own_headers(headers: &Headers) -> Vec<(ByteString, ByteString)> {
+    headers
+        .iter()
+        .filter(|(name, _)| !is_reserved(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,534 @@
+//! One client's session: a task that owns its transport, the protocol's state and its relay.
+//!
+//! The task wakes for a closed set of reasons, all in [`Session::poll`]: its mailbox (frames, a
+//! deadline, a request to close), its socket, the action in hand, a confirm, a queue. It drains the
+//! whole mailbox before it writes, and writes before it does anything else.
+//!
+//! Invariants
+//! - One task owns everything; nothing else writes to the client.
+//! - One action is in hand at a time, so a session's SENDs and SUBSCRIBEs take effect in order.
+//!   While it waits, or too much is unconfirmed or unread, the client is not read.
+//! - There is one way out: [`Session::run`] says good-bye, counts the reason and cleans up.
+//! - An idle session holds no timer and no buffer.
+
+mod outgoing;
+mod rate;
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use broker::Confirm;
+use bytestring::ByteString;
+use futures_util::future::BoxFuture;
+use stomp::Action;
+use tokio::time::Instant;
+
+use self::outgoing::Outgoing;
+use self::rate::Rate;
+use crate::authorise::{Credentials, Principal};
+use crate::close::CloseReason;
+use crate::mailbox::Mailbox;
+use crate::metrics::PublishOutcome;
+use crate::node::Node;
+use crate::relay::{Opened, Refused, Relay};
+use crate::transport::{Incoming, ReadError, Transport};
+
+/// How long a client is given to take the last frames and to close.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// See the module.
+pub(crate) struct Session<T> {
+    node: Arc<Node>,
+    id: ByteString,
+    transport: T,
+    stomp: stomp::Session,
+    mailbox: Arc<Mailbox>,
+    outgoing: Outgoing,
+    /// None until CONNECT was accepted.
+    relay: Option<Box<Relay>>,
+    /// The action that is being performed, if it has to wait.
+    in_hand: Option<BoxFuture<'static, Performed>>,
+    /// In the order they were asked for; beyond `max_unconfirmed` the client is not read.
+    awaited: VecDeque<Awaited>,
+    rate: Rate,
+    /// Whether the client is not read for now.
+    paused: bool,
+}
+
+/// What came of an action.
+enum Performed {
+    Connected(Result<Principal, Refused>),
+    Published { result: Result<Confirm, Refused>, receipt: Option<ByteString>, since: Instant },
+    Subscribed { result: Result<Opened, Refused>, receipt: Option<ByteString> },
+}
+
+/// Something to say once the broker has spoken, and everything before it was said.
+struct Awaited {
+    confirm: Confirm,
+    since: Instant,
+    then: Then,
+}
+
+enum Then {
+    /// A SEND is confirmed.
+    Sent { receipt: Option<ByteString> },
+    /// All before a COMMIT's end is confirmed.
+    Settled { receipt: Option<ByteString> },
+    /// All before DISCONNECT is confirmed.
+    Disconnected { receipt: Option<ByteString> },
+}
+
+/// How a session ends: why, and what the close frame says.
+struct End {
+    reason: CloseReason,
+    detail: String,
+}
+
+type Step<T = ()> = ControlFlow<End, T>;
+
+/// Whether a source had something; if any had, all are asked again.
+type Busy = bool;
+
+impl<T: Transport> Session<T> {
+    pub(crate) fn new(node: Arc<Node>, transport: T) -> Self {
+        let id = node.sessions.new_id();
+        let mailbox = Arc::new(Mailbox::new(node.config.mailbox_bytes()));
+        let now = Instant::now();
+        Self {
+            stomp: stomp::Session::new(Arc::clone(&node.stomp), now.into_std()),
+            rate: Rate::new(node.config.max_frames_per_second, now),
+            id,
+            transport,
+            mailbox,
+            outgoing: Outgoing::default(),
+            relay: None,
+            in_hand: None,
+            awaited: VecDeque::new(),
+            paused: false,
+            node,
+        }
+    }
+
+    /// Runs the session to its end.
+    pub(crate) async fn run(mut self) {
+        let node = Arc::clone(&self.node);
+        let (id, metrics) = (self.id.clone(), &node.metrics);
+        let admitted = node.sessions.admit(id.clone(), Arc::clone(&self.mailbox));
+        let end = match admitted {
+            Ok(()) => {
+                metrics.sessions.inc();
+                let end = poll_fn(|cx| self.poll(cx)).await;
+                metrics.sessions.dec();
+                end
+            }
+            Err(reason) => self.closed_from_outside(reason),
+        };
+        tracing::debug!(session = %id, reason = end.reason.label(), detail = end.detail, "closed");
+        metrics.closed(end.reason);
+        // Subscriptions end now; good-byes can take a while.
+        self.relay = None;
+        self.in_hand = None;
+        node.clock.set(&self.mailbox, None);
+        self.say_goodbye(end).await;
+        node.sessions.remove(&id);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match self.poll_once(cx) {
+                ControlFlow::Continue(true) => {}
+                ControlFlow::Continue(false) => {
+                    let protocol = self.stomp.poll_timeout().map(Instant::from_std);
+                    let stalled = self.outgoing.deadline(self.node.config.send_timeout);
+                    let deadline = [protocol, stalled].into_iter().flatten().min();
+                    self.node.clock.set(&self.mailbox, deadline.map(Instant::into_std));
+                    return Poll::Pending;
+                }
+                ControlFlow::Break(end) => return Poll::Ready(end),
+            }
+        }
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Step<Busy> {
+        let now = Instant::now();
+        self.poll_mailbox(cx, now)?;
+        let mut busy = self.poll_in_hand(cx, now)?;
+        busy |= self.poll_awaited(cx, now)?;
+        busy |= self.poll_actions(now)?;
+        busy |= self.poll_queues(cx, now)?;
+        busy |= self.poll_transport(cx, now)?;
+        Step::Continue(busy)
+    }
+
+    /// Drains the mailbox, looks at the deadlines if the clock rang, and writes.
+    fn poll_mailbox(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        let taken = self.outgoing.take(cx, &self.mailbox);
+        if let Some(reason) = taken.close {
+            return Step::Break(self.closed_from_outside(reason));
+        }
+        if taken.rung {
+            if self.outgoing.is_late(now, self.node.config.send_timeout) {
+                return Step::Break(self.closed_from_outside(CloseReason::SlowConsumer));
+            }
+            self.stomp.handle_timeout(now.into_std());
+            // What is due is said at once, even while another action is in hand.
+            while let Some(action) = self.stomp.poll_said() {
+                self.perform(action, now)?;
+            }
+        }
+        match self.outgoing.poll_write(cx, &mut self.transport, &self.mailbox, now) {
+            Ok(0) => {}
+            Ok(written) => {
+                self.node.metrics.sent_bytes.inc_by(written);
+                self.stomp.sent(now.into_std());
+                if let Some(relay) = &mut self.relay {
+                    relay.written(self.outgoing.ever_written());
+                }
+                if let Some(waited) = self.outgoing.waited() {
+                    self.node.metrics.delivered(waited);
+                }
+            }
+            Err(error) => {
+                return Step::Break(End {
+                    reason: CloseReason::ClientLost,
+                    detail: error.to_string(),
+                });
+            }
+        }
+        Step::Continue(())
+    }
+
+    /// Looks whether the action in hand is done.
+    fn poll_in_hand(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
+        let Some(future) = &mut self.in_hand else { return Step::Continue(false) };
+        let Poll::Ready(performed) = Pin::new(future).poll(cx) else {
+            return Step::Continue(false);
+        };
+        self.in_hand = None;
+        match performed {
+            Performed::Connected(Ok(principal)) => {
+                tracing::debug!(session = %self.id, principal = %principal.name, "connected");
+                self.stomp.accept(now.into_std(), &self.id, &principal.name);
+                self.relay = Some(Box::new(Relay::new(
+                    Arc::clone(&self.node),
+                    Arc::clone(&self.mailbox),
+                    self.transport.framing(),
+                    principal,
+                    self.stomp.version(),
+                )));
+            }
+            Performed::Connected(Err(refused)) => return self.refuse(refused, None, now),
+            Performed::Published { result: Ok(confirm), receipt, since } => {
+                self.awaited.push_back(Awaited { confirm, since, then: Then::Sent { receipt } });
+            }
+            Performed::Published { result: Err(refused), receipt, since } => {
+                self.node.metrics.published(PublishOutcome::failed, now - since);
+                return self.refuse(refused, receipt, now);
+            }
+            Performed::Subscribed { result: Ok(opened), receipt } => {
+                if let Some(relay) = &mut self.relay {
+                    relay.hold(opened);
+                }
+                // Before the first delivery of a queue, which may be waiting.
+                self.stomp.receipt(receipt.as_deref());
+                self.say(now);
+            }
+            Performed::Subscribed { result: Err(refused), receipt } => {
+                return self.refuse(refused, receipt, now);
+            }
+        }
+        Step::Continue(true)
+    }
+
+    /// Answers what the broker has confirmed, in the order it was asked for.
+    fn poll_awaited(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
+        let mut busy = false;
+        while let Some(first) = self.awaited.front_mut() {
+            let Poll::Ready(result) = Pin::new(&mut first.confirm).poll(cx) else { break };
+            let Some(Awaited { since, then, .. }) = self.awaited.pop_front() else { break };
+            busy = true;
+            match (then, result) {
+                (Then::Sent { receipt }, Ok(())) => {
+                    self.node.metrics.published(PublishOutcome::confirmed, now - since);
+                    self.stomp.receipt(receipt.as_deref());
+                }
+                (Then::Sent { receipt }, Err(error)) => {
+                    self.node.metrics.published(PublishOutcome::failed, now - since);
+                    return self.refuse(error.into(), receipt, now);
+                }
+                (Then::Settled { receipt }, _) => self.stomp.receipt(receipt.as_deref()),
+                (Then::Disconnected { receipt }, _) => {
+                    self.stomp.receipt(receipt.as_deref());
+                    self.say(now);
+                    return Step::Break(End {
+                        reason: CloseReason::Disconnect,
+                        detail: String::new(),
+                    });
+                }
+            }
+        }
+        if self.awaited.is_empty() && self.awaited.capacity() > 8 {
+            self.awaited = VecDeque::new();
+        }
+        Step::Continue(busy)
+    }
+
+    /// Takes deliveries from queues while the mailbox has room.
+    fn poll_queues(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
+        let mut busy = false;
+        while let Some(relay) = &mut self.relay
+            && self.mailbox.has_room()
+        {
+            match relay.poll_deliver(cx, now) {
+                Poll::Ready(Ok(())) => busy = true,
+                Poll::Ready(Err(refused)) => return self.refuse(refused, None, now),
+                Poll::Pending => break,
+            }
+        }
+        Step::Continue(busy)
+    }
+
+    /// Performs what the client asked for, as long as nothing has to wait.
+    fn poll_actions(&mut self, now: Instant) -> Step<Busy> {
+        let mut busy = false;
+        while self.may_act()
+            && let Some(action) = self.stomp.poll_action()
+        {
+            busy = true;
+            self.perform(action, now)?;
+        }
+        Step::Continue(busy)
+    }
+
+    /// Reads, if there is nothing to do first.
+    fn poll_transport(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
+        let paused = !self.may_act() || !self.stomp.wants_input();
+        if paused != self.paused {
+            self.paused = paused;
+            self.stomp.pause(now.into_std(), paused);
+        }
+        if paused {
+            return Step::Continue(false);
+        }
+        match self.transport.poll_receive(cx) {
+            Poll::Pending => return Step::Continue(false),
+            Poll::Ready(Ok(Incoming::Stomp(bytes))) => {
+                self.node.metrics.received_bytes.inc_by(bytes.len() as u64);
+                self.stomp.receive(now.into_std(), bytes);
+            }
+            Poll::Ready(Ok(Incoming::Reply(frame))) => {
+                self.stomp.alive(now.into_std());
+                self.mailbox.post(frame, now);
+            }
+            Poll::Ready(Ok(Incoming::Alive)) => self.stomp.alive(now.into_std()),
+            Poll::Ready(Ok(Incoming::Closed(answer))) => {
+                if let Some(frame) = answer {
+                    self.mailbox.post(frame, now);
+                }
+                return Step::Break(End {
+                    reason: CloseReason::ClientClosed,
+                    detail: String::new(),
+                });
+            }
+            Poll::Ready(Err(ReadError::Lost)) => {
+                return Step::Break(End {
+                    reason: CloseReason::ClientLost,
+                    detail: "connection lost".into(),
+                });
+            }
+            Poll::Ready(Err(ReadError::WebSocket(error))) => {
+                let refused = Refused { reason: (&error).into(), message: error.to_string() };
+                return self.refuse(refused, None, now);
+            }
+        }
+        Step::Continue(true)
+    }
+
+    /// Whether the next action may be performed: none is in hand, not too much is unconfirmed, and
+    /// the client reads what it is sent.
+    fn may_act(&self) -> bool {
+        self.in_hand.is_none()
+            && self.awaited.len() < self.node.config.max_unconfirmed
+            && self.mailbox.has_room()
+    }
+
+    fn perform(&mut self, action: Action, now: Instant) -> Step {
+        if let Some(command) = command(&action) {
+            self.node.metrics.received(command);
+            if !self.rate.admits(now) {
+                let message = format!(
+                    "more than {} frames per second",
+                    self.node.config.max_frames_per_second
+                );
+                return self.refuse(Refused { reason: CloseReason::Limit, message }, None, now);
+            }
+        }
+        let relay = self.relay.as_deref_mut();
+        match (action, relay) {
+            (Action::Send(frame), _) => self.post(&frame, now),
+            (Action::Probe, _) => {
+                if let Some(probe) = self.transport.probe() {
+                    self.mailbox.post(probe, now);
+                }
+            }
+            (Action::Close(fault), _) => {
+                return Step::Break(End { reason: (&fault).into(), detail: fault.to_string() });
+            }
+            (Action::Connect(connect), _) => {
+                let node = Arc::clone(&self.node);
+                let credentials = Credentials { login: connect.login, passcode: connect.passcode };
+                self.in_hand = Some(Box::pin(async move {
+                    let principal = node.authorise.principal(credentials).await;
+                    Performed::Connected(principal.map_err(Refused::from))
+                }));
+            }
+            (Action::Publish(publish), Some(relay)) => {
+                let receipt = publish.receipt.clone();
+                let published = relay.publish(publish);
+                self.in_hand = Some(Box::pin(async move {
+                    Performed::Published { result: published.await, receipt, since: now }
+                }));
+            }
+            (Action::Subscribe(subscribe), Some(relay)) => {
+                let receipt = subscribe.receipt.clone();
+                let opened = relay.subscribe(subscribe);
+                self.in_hand = Some(Box::pin(async move {
+                    Performed::Subscribed { result: opened.await, receipt }
+                }));
+            }
+            (Action::Unsubscribe(unsubscribe), Some(relay)) => {
+                if let Some(number) = unsubscribe.number {
+                    relay.unsubscribe(number);
+                }
+                self.stomp.receipt(unsubscribe.receipt.as_deref());
+            }
+            (Action::Acknowledge(acknowledge), Some(relay)) => {
+                match relay.acknowledge(&acknowledge) {
+                    Ok(()) => self.stomp.receipt(acknowledge.receipt.as_deref()),
+                    Err(refused) => return self.refuse(refused, acknowledge.receipt, now),
+                }
+            }
+            (Action::Settle { receipt }, _) => self.await_all(Then::Settled { receipt }, now),
+            (Action::Disconnect { receipt }, _) => {
+                self.await_all(Then::Disconnected { receipt }, now);
+            }
+            // The protocol gives none of these before CONNECT was accepted.
+            (
+                Action::Publish(_)
+                | Action::Subscribe(_)
+                | Action::Unsubscribe(_)
+                | Action::Acknowledge(_),
+                None,
+            ) => {}
+        }
+        Step::Continue(())
+    }
+
+    fn await_all(&mut self, then: Then, now: Instant) {
+        self.awaited.push_back(Awaited { confirm: Confirm::known(Ok(())), since: now, then });
+    }
+
+    /// Says ERROR and ends the session.
+    fn refuse<U>(
+        &mut self,
+        refused: Refused,
+        receipt: Option<ByteString>,
+        now: Instant,
+    ) -> Step<U> {
+        self.stomp.fail(&refused.message, receipt.as_deref());
+        self.say(now);
+        Step::Break(End { reason: refused.reason, detail: refused.message })
+    }
+
+    fn closed_from_outside(&mut self, reason: CloseReason) -> End {
+        let detail = match reason {
+            CloseReason::SlowConsumer => format!(
+                "more than {} waited to be read, or one frame for longer than {:?}",
+                self.node.config.mailbox, self.node.config.send_timeout
+            ),
+            CloseReason::Overload => "this node has no room for another session".into(),
+            // Clients that are sent away come back elsewhere: no ERROR for them.
+            CloseReason::Drain => {
+                return End { reason, detail: "this node is stopping".into() };
+            }
+            _ => reason.label().into(),
+        };
+        if reason == CloseReason::SlowConsumer {
+            self.outgoing.keep_only_what_is_begun();
+        }
+        self.stomp.fail(&detail, None);
+        while let Some(Action::Send(frame)) = self.stomp.poll_said() {
+            self.outgoing.push(self.wrap(&frame));
+        }
+        End { reason, detail }
+    }
+
+    /// Posts the frames that the protocol still wants said.
+    fn say(&mut self, now: Instant) {
+        while let Some(Action::Send(frame)) = self.stomp.poll_said() {
+            self.post(&frame, now);
+        }
+    }
+
+    fn post(&self, frame: &[u8], now: Instant) {
+        self.mailbox.post(self.wrap(frame), now);
+    }
+
+    fn wrap(&self, frame: &[u8]) -> bytes::Bytes {
+        self.transport.framing().wrap(true, |out| out.extend_from_slice(frame))
+    }
+
+    /// Writes what is left and the close frame, and lets the client close first, within
+    /// [`GOODBYE`].
+    async fn say_goodbye(mut self, end: End) {
+        let Some(code) = end.reason.code() else {
+            self.mailbox.end();
+            return;
+        };
+        poll_fn(|cx| {
+            if end.reason != CloseReason::SlowConsumer {
+                self.outgoing.take(cx, &self.mailbox);
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.mailbox.end();
+        // A client that closed has its answer in the mailbox already.
+        if end.reason != CloseReason::ClientClosed
+            && let Some(frame) = self.transport.goodbye(code, &end.detail)
+        {
+            self.outgoing.push(frame);
+        }
+        let (mut outgoing, mut transport) = (self.outgoing, self.transport);
+        let goodbye = async move {
+            if poll_fn(|cx| outgoing.poll_rest(cx, &mut transport)).await.is_ok() {
+                transport.finish().await;
+            }
+        };
+        // A client that does not take it in time is cut off.
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}
+
+/// The command of the client's frame that an action comes from.
+fn command(action: &Action) -> Option<&'static str> {
+    use stomp::action::Verdict;
+    Some(match action {
+        Action::Connect(_) => "connect",
+        Action::Publish(_) => "send",
+        Action::Subscribe(_) => "subscribe",
+        Action::Unsubscribe(_) => "unsubscribe",
+        Action::Acknowledge(acknowledge) => match acknowledge.verdict {
+            Verdict::Ack => "ack",
+            Verdict::Nack { .. } => "nack",
+        },
+        Action::Settle { .. } => "commit",
+        Action::Disconnect { .. } => "disconnect",
+        Action::Send(_) | Action::Probe | Action::Close(_) => return None,
+    })
+}

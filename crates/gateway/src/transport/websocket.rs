@@ -1,0 +1,118 @@
+//! STOMP over a WebSocket on a bare socket.
+//!
+//! Text and binary messages are one stream of STOMP bytes. Each STOMP frame goes out as a message
+//! of its own: text, or binary where the body is not UTF-8.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use websocket::{Decoder, Event, FrameBuilder, Opcode};
+
+use super::{Framing, Incoming, ReadError, Transport};
+
+/// As many frames as one `writev` takes. More gained nothing when measured.
+const MAX_SLICES: usize = 64;
+
+/// Bytes of one read, held per thread and not per session.
+const READ: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+/// See the module.
+pub(crate) struct WebSocket<S> {
+    socket: S,
+    decoder: Decoder,
+    /// Received and not yet decoded; bounded by one read and one message.
+    input: BytesMut,
+}
+
+impl<S> WebSocket<S> {
+    /// A WebSocket after its handshake; `input` is what came with it already.
+    pub(crate) fn new(socket: S, config: &websocket::Config, input: &[u8]) -> Self {
+        Self { socket, decoder: Decoder::new(config), input: BytesMut::from(input) }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket<S> {
+    fn framing(&self) -> Framing {
+        Framing::WebSocket
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, ReadError>> {
+        loop {
+            if !self.input.is_empty() {
+                let event = self.decoder.decode(&mut self.input)?;
+                if self.input.is_empty() {
+                    // Gives the buffer up, so that its last message may own it.
+                    self.input = BytesMut::new();
+                }
+                if let Some(event) = event {
+                    return Poll::Ready(Ok(match event {
+                        Event::Text(bytes) | Event::Binary(bytes) => Incoming::Stomp(bytes),
+                        Event::Ping(payload) => Incoming::Reply(websocket::pong(&payload)),
+                        Event::Pong(_) => Incoming::Alive,
+                        Event::Close(_) => Incoming::Closed(self.goodbye(1000, "")),
+                    }));
+                }
+            }
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+                self.input.extend_from_slice(buffer.filled());
+                Poll::Ready(io::Result::Ok(buffer.filled().len()))
+            });
+            if !matches!(ready!(read), Ok(1..)) {
+                return Poll::Ready(Err(ReadError::Lost));
+            }
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &VecDeque<Bytes>,
+        offset: usize,
+    ) -> Poll<io::Result<usize>> {
+        let socket = Pin::new(&mut self.socket);
+        if let [only] = frames.as_slices().0
+            && frames.len() == 1
+        {
+            return socket.poll_write(cx, &only[offset..]);
+        }
+        let mut slices: SmallVec<[IoSlice<'_>; MAX_SLICES]> =
+            frames.iter().take(MAX_SLICES).map(|frame| IoSlice::new(frame)).collect();
+        if let (Some(slice), Some(frame)) = (slices.first_mut(), frames.front()) {
+            *slice = IoSlice::new(&frame[offset..]);
+        }
+        socket.poll_write_vectored(cx, &slices)
+    }
+
+    fn probe(&self) -> Option<Bytes> {
+        Some(websocket::ping(b""))
+    }
+
+    fn goodbye(&self, code: u16, reason: &str) -> Option<Bytes> {
+        Some(websocket::close(code, reason))
+    }
+
+    async fn finish(mut self) {
+        if self.socket.shutdown().await.is_ok() {
+            let mut rest = [0; 1024];
+            while matches!(self.socket.read(&mut rest).await, Ok(1..)) {}
+        }
+    }
+}
+
+pub(super) fn wrap(text: bool, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut frame = FrameBuilder::new();
+    encode(frame.payload());
+    frame.finish(if text { Opcode::Text } else { Opcode::Binary })
+}

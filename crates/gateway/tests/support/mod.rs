@@ -1,0 +1,267 @@
+//! A gateway on free ports with the embedded broker, and clients that see every frame.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::Destinations;
+use broker_embedded::EmbeddedBroker;
+use bytes::BytesMut;
+use futures_util::{SinkExt, StreamExt};
+use gateway::{Admin, Config, Gateway, Parts, application, authorise};
+use stomp::{Command, Decoder, Frame, Limits, Version, header};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// Longer than anything here takes on a busy machine; reached only when something is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    run: JoinHandle<()>,
+}
+
+pub(crate) fn config() -> Config {
+    Config { listen: "127.0.0.1:0".parse().unwrap(), max_frames_per_second: 0, ..Config::default() }
+}
+
+impl Node {
+    pub(crate) async fn start(config: Config) -> Self {
+        Self::start_with(config, stomp::Config::default()).await
+    }
+
+    pub(crate) async fn start_with(config: Config, stomp: stomp::Config) -> Self {
+        let gateway = Gateway::bind(Parts {
+            config,
+            stomp,
+            websocket: websocket::Config::default(),
+            admin: Some(Admin { listen: "127.0.0.1:0".parse().unwrap() }),
+            destinations: Destinations::new(&broker::destination::Config::default()),
+            broker: Arc::new(EmbeddedBroker::new(broker_embedded::Config::default())),
+            authorise: Arc::new(authorise::Open),
+            application: Arc::new(application::NoApplication),
+        })
+        .await
+        .unwrap();
+        let (address, admin) = (gateway.address().unwrap(), gateway.admin_address().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let run = tokio::spawn(gateway.run(async {
+            let _ = stopped.await;
+        }));
+        Self { address, admin, stop: Some(stop), run }
+    }
+
+    /// Asks the node to stop; [`stopped`](Self::stopped) waits for it.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take();
+    }
+
+    pub(crate) async fn stopped(self) {
+        timeout(self.run).await.unwrap();
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        self.connect_as("1.2").await
+    }
+
+    /// Connects with one version alone, without heart-beats.
+    pub(crate) async fn connect_as(&self, version: &str) -> Client {
+        let mut client = self.open(&[]).await.unwrap();
+        client.send_text(&format!("CONNECT\naccept-version:{version}\nheart-beat:0,0\n\n\0")).await;
+        assert_eq!(client.frame().await.command, Command::Connected);
+        client.decoder.set_version(version.parse().unwrap());
+        client
+    }
+
+    /// Opens a WebSocket without saying CONNECT.
+    pub(crate) async fn open(&self, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
+        let mut request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let (socket, response) = timeout(tokio_tungstenite::connect_async(request)).await?;
+        let limits =
+            Limits { frame: 1 << 24, headers: 1000, header_length: 1 << 16, body: 1 << 24 };
+        let protocol = response
+            .headers()
+            .get("sec-websocket-protocol")
+            .map(|value| value.to_str().unwrap().to_owned());
+        Ok(Client {
+            socket,
+            decoder: Decoder::new(limits),
+            input: BytesMut::new(),
+            binary: false,
+            protocol,
+        })
+    }
+
+    /// The answer to an HTTP request, whole.
+    pub(crate) async fn http(&self, address: SocketAddr, request: &str) -> String {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(socket.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    pub(crate) async fn get(&self, address: SocketAddr, path: &str) -> String {
+        self.http(address, &format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"))
+            .await
+    }
+
+    /// The value of a metric, labels included in its name.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.get(self.admin, "/metrics").await;
+        let line = text
+            .lines()
+            .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+        line.unwrap_or_else(|| panic!("no {name} in {text}"))
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Waits until a metric has the value.
+    pub(crate) async fn wait_for_metric(&self, name: &str, value: f64) {
+        timeout(async {
+            while self.metric(name).await != value {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    decoder: Decoder,
+    input: BytesMut,
+    /// Whether the last WebSocket message was binary.
+    pub(crate) binary: bool,
+    pub(crate) protocol: Option<String>,
+}
+
+impl Client {
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        timeout(self.socket.send(Message::text(text))).await.unwrap();
+    }
+
+    pub(crate) async fn send_binary(&mut self, bytes: impl Into<bytes::Bytes>) {
+        timeout(self.socket.send(Message::binary(bytes))).await.unwrap();
+    }
+
+    pub(crate) async fn send(&mut self, frame: Frame) {
+        let mut bytes = BytesMut::new();
+        frame.encode(Version::V1_2, &mut bytes);
+        self.send_binary(bytes.freeze()).await;
+    }
+
+    pub(crate) async fn subscribe(&mut self, id: &str, destination: &str) {
+        self.subscribe_with(id, destination, &[]).await;
+    }
+
+    /// Subscribes and waits for the receipt.
+    pub(crate) async fn subscribe_with(
+        &mut self,
+        id: &str,
+        destination: &str,
+        headers: &[(&'static str, &'static str)],
+    ) {
+        let mut frame = Frame::new(Command::Subscribe)
+            .with_header(header::ID, id.to_owned())
+            .with_header(header::DESTINATION, destination.to_owned())
+            .with_header(header::RECEIPT, "subscribed");
+        for &(name, value) in headers {
+            frame = frame.with_header(name, value);
+        }
+        self.send(frame).await;
+        let receipt = self.frame().await;
+        assert_eq!(receipt.command, Command::Receipt, "{receipt:?}");
+    }
+
+    pub(crate) async fn publish(&mut self, destination: &str, body: impl Into<bytes::Bytes>) {
+        self.send(
+            Frame::new(Command::Send)
+                .with_header(header::DESTINATION, destination.to_owned())
+                .with_body(body),
+        )
+        .await;
+    }
+
+    /// Publishes and waits for the receipt.
+    pub(crate) async fn publish_confirmed(&mut self, destination: &str, body: impl Into<bytes::Bytes>) {
+        self.send(
+            Frame::new(Command::Send)
+                .with_header(header::DESTINATION, destination.to_owned())
+                .with_header(header::RECEIPT, "published")
+                .with_body(body),
+        )
+        .await;
+        let receipt = self.frame().await;
+        assert_eq!(receipt.command, Command::Receipt, "{receipt:?}");
+    }
+
+    /// The next frame.
+    pub(crate) async fn frame(&mut self) -> Frame {
+        self.frame_or_close().await.unwrap_or_else(|close| panic!("closed with {close:?}"))
+    }
+
+    /// The next frame, or the close code.
+    pub(crate) async fn frame_or_close(&mut self) -> Result<Frame, Option<u16>> {
+        loop {
+            if let Some(frame) = self.decoder.decode(&mut self.input).unwrap() {
+                return Ok(frame);
+            }
+            match timeout(self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => {
+                    self.binary = false;
+                    self.input.extend_from_slice(text.as_bytes());
+                }
+                Some(Ok(Message::Binary(bytes))) => {
+                    self.binary = true;
+                    self.input.extend_from_slice(&bytes);
+                }
+                Some(Ok(Message::Close(close))) => {
+                    return Err(close.map(|close| close.code.into()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(None),
+            }
+        }
+    }
+
+    /// The next MESSAGE's body.
+    pub(crate) async fn body(&mut self) -> String {
+        let frame = self.frame().await;
+        assert_eq!(frame.command, Command::Message, "{frame:?}");
+        String::from_utf8(frame.body.to_vec()).unwrap()
+    }
+
+    /// The text and receipt-id of the ERROR that comes next, and the close code after it.
+    pub(crate) async fn error(&mut self) -> (String, Option<String>, Option<u16>) {
+        let frame = self.frame().await;
+        assert_eq!(frame.command, Command::Error, "{frame:?}");
+        let close = self.frame_or_close().await.expect_err("a close after ERROR");
+        (
+            frame.header(header::MESSAGE).unwrap().to_string(),
+            frame.header(header::RECEIPT_ID).map(ToString::to_string),
+            close,
+        )
+    }
+}
+
+pub(crate) async fn timeout<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("took too long")
+}
