@@ -167,6 +167,15 @@ impl Session {
         }
     }
 
+    /// The next action if it only says something: [`Action::Send`], [`Action::Probe`] or
+    /// [`Action::Close`]. Decodes nothing, so it may be called while another action is in hand.
+    pub fn poll_said(&mut self) -> Option<Action> {
+        match self.actions.front() {
+            Some(Action::Send(_) | Action::Probe | Action::Close(_)) => self.actions.pop_front(),
+            _ => None,
+        }
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) should be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
@@ -176,7 +185,7 @@ impl Session {
         }
     }
 
-    /// Does what is due at `now`.
+    /// Decides what is due at `now`, to be taken before anything else that is decided.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.phase {
             Phase::Greeting { deadline } if deadline <= now => {
@@ -186,9 +195,9 @@ impl Session {
                 while let Some(due) = self.heart_beat.due(now) {
                     match due {
                         Due::Beat => {
-                            self.actions.push_back(Action::Send(Bytes::from_static(b"\n")));
+                            self.actions.push_front(Action::Send(Bytes::from_static(b"\n")));
                         }
-                        Due::Probe => self.actions.push_back(Action::Probe),
+                        Due::Probe => self.actions.push_front(Action::Probe),
                         Due::Dead { silent } => {
                             return self.end(Fault::HeartBeatTimeout(silent), None);
                         }
@@ -242,6 +251,7 @@ impl Session {
     fn end(&mut self, fault: Fault, receipt: Option<&str>) {
         self.phase = Phase::Over;
         self.input = BytesMut::new();
+        self.actions.clear();
         self.send_error(&fault.to_string(), receipt, matches!(fault, Fault::Version(_)));
         self.actions.push_back(Action::Close(fault));
     }

@@ -54,6 +54,11 @@ enum Port {
 }
 
 impl Origins {
+    /// Lets in pages of any origin, as `"*"` does.
+    pub fn any() -> Self {
+        Self(vec![OriginPattern(Pattern::Any)])
+    }
+
     /// Whether a page of `origin` may open a session with the server it knows as `host` (the `Host` header).
     /// `secure` says that the connection is known to be TLS: then a page that came in the clear is not of the
     /// same origin. Without it the page's own scheme is believed, so that a proxy that ends TLS in front of the
