@@ -4,7 +4,8 @@ use anyhow::Context as _;
 
 use super::Common;
 use super::process::Process;
-use super::report::{Report, Run, progress};
+use super::report::{Report, progress};
+use super::run::{Run, Work};
 use super::sessions::{Plan, Sessions};
 use super::subject::{Side, Subject};
 use super::target::raise_open_files;
@@ -56,8 +57,9 @@ impl Connect {
         run.figure("sessions", "", count);
         run.figure("sessions", "per s", count / elapsed.as_secs_f64());
         run.latencies("connect to RECEIPT", &sessions.opening);
-        run.cpu(&subject.processes, &cpu_before, &cpu_after, "session", count, elapsed);
-        run.generator_cpu(own_after - own_before, "session", count, elapsed);
+        let work = Work { doing: "opening", unit: "session", amount: count, elapsed };
+        run.cpu(&subject.processes, &cpu_before, &cpu_after, &work);
+        run.generator_cpu(own_after - own_before, &work);
         Ok(run)
     }
 }

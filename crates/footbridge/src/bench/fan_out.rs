@@ -24,7 +24,8 @@ use super::floor::Floor;
 use super::message::{STAMP, Stamp};
 use super::pace::{Clock, Pace, Schedule};
 use super::process::Process;
-use super::report::{Report, Run, progress};
+use super::report::{Report, progress};
+use super::run::{Run, Work};
 use super::sessions::{Plan, Sessions};
 use super::subject::{Side, Subject};
 use super::tally::Tally;
@@ -173,8 +174,9 @@ impl FanOut {
             let late = tally.sent_late.value_at_quantile(0.99) as f64 / 1e6;
             run.figure("of that sent late by the generator p99", "ms", late);
         }
-        run.cpu(&subject.processes, &cpu_before, &cpu_after, "delivery", deliveries, elapsed);
-        run.generator_cpu(own_after - own_before, "delivery", deliveries, elapsed);
+        let work = Work { doing: "sending", unit: "delivery", amount: deliveries, elapsed };
+        run.cpu(&subject.processes, &cpu_before, &cpu_after, &work);
+        run.generator_cpu(own_after - own_before, &work);
         if !subject.processes.is_empty() {
             let grown = resident_after.saturating_sub(resident_before) as f64 / 1024.0;
             run.figure("resident per session", "KiB", grown / f64::from(self.subscribers));

@@ -59,13 +59,19 @@ type Subscribers = Arc<Mutex<Vec<TcpStream>>>;
 
 /// Serves on a free loopback port, written as the first line of standard output, until standard
 /// input ends: so it never outlives the process that started it.
-pub(super) fn serve(arguments: Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     writeln!(io::stdout(), "{}", listener.local_addr()?.port())?;
     std::thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(0);
     });
+    serve(&listener, arguments);
+    Ok(())
+}
+
+/// Serves for ever.
+pub(super) fn serve(listener: &TcpListener, arguments: Arguments) {
     let subscribers = Subscribers::default();
     let (bodies, due) = sync_channel(MESSAGES_IN_FLIGHT);
     let sender = Arc::clone(&subscribers);
@@ -74,7 +80,6 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<()> {
         // A client that goes away while it connects is its own affair: it reports it.
         let _ = stream.and_then(|stream| open(stream, &subscribers, &bodies));
     }
-    Ok(())
 }
 
 /// The floor itself.
@@ -192,8 +197,51 @@ fn read<const N: usize>(reader: &mut impl Read) -> io::Result<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::Client;
     use super::super::frame::{Event, Scanner, write_text};
+    use super::super::message::Stamp;
+    use super::super::target::{HeartBeat, Login, Target};
     use super::*;
+
+    fn target(listener: &TcpListener, path: &str) -> Target {
+        let heart_beat = HeartBeat(0, 0);
+        let login = Login { login: None, passcode: None, host: "/".to_owned(), heart_beat };
+        Target::new(&format!("ws://{}{path}", listener.local_addr().unwrap()), &login).unwrap()
+    }
+
+    #[tokio::test]
+    async fn subscribers_of_either_floor_get_what_a_publisher_sends() {
+        for floor in [Floor::Each, Floor::Coalescing] {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let (subscribe, publish) = (target(&listener, "/ws"), target(&listener, PUBLISH_PATH));
+            let destination = "/topic/a".to_owned();
+            let arguments = Arguments { floor, destination: destination.clone() };
+            std::thread::spawn(move || serve(&listener, arguments));
+            let mut subscribers = Vec::new();
+            for index in 0..3 {
+                let mut client = Client::connect(&subscribe, index, 3).await.unwrap();
+                client.subscribe(std::slice::from_ref(&destination)).await.unwrap();
+                subscribers.push(client);
+            }
+            let mut publisher = Client::connect(&publish, 0, 1).await.unwrap();
+            for number in 0..10 {
+                let body = Stamp { run: 1, number, intended: 2 }.body(300);
+                let send = format!("SEND\ndestination:{destination}\n\n{body}\0");
+                publisher.send(send.as_bytes()).await.unwrap();
+            }
+            for subscriber in &mut subscribers {
+                let mut numbers = Vec::new();
+                while numbers.len() < 10 {
+                    let count = |frame: &StompFrame<'_>| {
+                        assert_eq!(frame.body.len(), 300);
+                        numbers.extend(Stamp::parse(frame.body).map(|stamp| stamp.number));
+                    };
+                    subscriber.read(count).await.unwrap();
+                }
+                assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+            }
+        }
+    }
 
     #[test]
     fn a_client_frame_is_read_whatever_its_length() {

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use super::Common;
 use super::floor::Floor;
 use super::process::Process;
-use super::report::{Report, Run, progress};
+use super::report::{Report, progress};
+use super::run::{Run, Work};
 use super::sessions::{Plan, Sessions};
 use super::subject::{Side, Subject};
 use super::target::raise_open_files;
@@ -89,12 +90,21 @@ impl Idle {
             let grown = after.saturating_sub(before) as f64 / 1024.0;
             run.figure("resident per session", "KiB", grown / count);
         }
-        let opening = sessions.elapsed;
-        run.cpu(&subject.processes, &cpu_connecting, &cpu_before, "session opened", count, opening);
-        let idle_session = count * elapsed.as_secs_f64();
-        let per = "idle session and second";
-        run.cpu(&subject.processes, &cpu_before, &cpu_after, per, idle_session, elapsed);
-        run.generator_cpu(own_after - own_before, per, idle_session, elapsed);
+        let opening = Work {
+            doing: "opening",
+            unit: "session opened",
+            amount: count,
+            elapsed: sessions.elapsed,
+        };
+        run.cpu(&subject.processes, &cpu_connecting, &cpu_before, &opening);
+        let idling = Work {
+            doing: "idle",
+            unit: "idle session and second",
+            amount: count * elapsed.as_secs_f64(),
+            elapsed,
+        };
+        run.cpu(&subject.processes, &cpu_before, &cpu_after, &idling);
+        run.generator_cpu(own_after - own_before, &idling);
         Ok(run)
     }
 }

@@ -20,6 +20,7 @@ mod message;
 mod pace;
 mod process;
 mod report;
+mod run;
 mod sessions;
 mod subject;
 mod tally;
@@ -61,7 +62,7 @@ impl Command {
     /// lost, duplicated or out of order (the report is written all the same); an interrupt.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         if let Measurement::FloorServer(arguments) = self.measurement {
-            return floor::serve(arguments);
+            return floor::run(arguments);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {

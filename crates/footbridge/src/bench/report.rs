@@ -5,115 +5,16 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::process::Process;
+use super::run::{Figure, GENERATOR_SHARE, Run, median, medians, to_map, value};
 use super::subject::Side;
 
 /// From this share of one core on, the generator limits what it measures.
 const BUSY_GENERATOR: f64 = 90.0;
-
-/// One number.
-#[derive(Debug, Clone, PartialEq)]
-struct Figure {
-    name: String,
-    /// Empty for a count.
-    unit: &'static str,
-    value: f64,
-}
-
-impl Figure {
-    /// Its name in JSON: `latency p99` in `ms` is `latency_p99_ms`.
-    fn key(&self) -> String {
-        let words = format!("{} {}", self.name, self.unit.replace('%', "percent"));
-        let words = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
-        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
-    }
-}
-
-/// One run of one side.
-#[derive(Debug, Default)]
-pub(super) struct Run {
-    figures: Vec<Figure>,
-    /// What went wrong with deliveries: the figures are shown, and the command fails.
-    pub(super) fault: Option<String>,
-}
-
-impl Run {
-    /// Adds a number.
-    pub(super) fn figure(&mut self, name: impl Into<String>, unit: &'static str, value: f64) {
-        self.figures.push(Figure { name: name.into(), unit, value });
-    }
-
-    /// Adds the percentiles of times in nanoseconds.
-    pub(super) fn latencies(&mut self, name: &str, times: &Histogram<u64>) {
-        for (label, quantile) in
-            [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
-        {
-            let value = times.value_at_quantile(quantile) as f64 / 1e6;
-            self.figure(format!("{name} {label}"), "ms", value);
-        }
-    }
-
-    /// Adds the CPU time of the measured processes, together and each, per unit of work and as a
-    /// share of one core.
-    pub(super) fn cpu(
-        &mut self,
-        processes: &[Process],
-        before: &[Duration],
-        after: &[Duration],
-        per: &str,
-        work: f64,
-        elapsed: Duration,
-    ) {
-        let used: Vec<_> =
-            before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before)).collect();
-        if used.is_empty() {
-            return;
-        }
-        let total: Duration = used.iter().sum();
-        self.figure(format!("CPU per {per}"), "us", total.as_secs_f64() * 1e6 / work);
-        if used.len() > 1 {
-            for (process, used) in processes.iter().zip(&used) {
-                let name = format!("CPU per {per}, {}", process.name);
-                self.figure(name, "us", used.as_secs_f64() * 1e6 / work);
-            }
-        }
-        self.figure(format!("CPU while counted per {per}"), "%", share(total, elapsed));
-    }
-
-    /// Adds the CPU time of this process.
-    pub(super) fn generator_cpu(
-        &mut self,
-        used: Duration,
-        per: &str,
-        work: f64,
-        elapsed: Duration,
-    ) {
-        self.figure(format!("generator CPU per {per}"), "us", used.as_secs_f64() * 1e6 / work);
-        self.figure(GENERATOR_SHARE, "%", share(used, elapsed));
-    }
-
-    fn to_json(&self) -> Value {
-        let mut figures = to_map(&self.figures);
-        if let Some(fault) = &self.fault {
-            figures.insert("fault".to_owned(), json!(fault));
-        }
-        figures.into()
-    }
-}
-
-const GENERATOR_SHARE: &str = "generator CPU";
-
-/// Percent of one core.
-fn share(used: Duration, elapsed: Duration) -> f64 {
-    used.as_secs_f64() / elapsed.as_secs_f64() * 100.0
-}
 
 /// All runs of a command.
 #[derive(Debug)]
@@ -195,11 +96,7 @@ impl Report {
     fn ratios(&self) -> Vec<Figure> {
         let [(_, server), (_, floor)] = self.sides.as_slice() else { return Vec::new() };
         let ratio = |figure: &Figure, run: &Run, other: &Run| {
-            let value = |run: &Run| {
-                let same = |f: &&Figure| f.name == figure.name && f.unit == figure.unit;
-                run.figures.iter().find(same).map(|figure| figure.value)
-            };
-            Some(value(run)? / value(other)?).filter(|ratio| ratio.is_finite())
+            Some(run.value(figure)? / other.value(figure)?).filter(|ratio| ratio.is_finite())
         };
         let names = server.first().map(|run| run.figures.as_slice()).unwrap_or_default();
         names
@@ -226,25 +123,19 @@ impl Report {
         let all: Vec<_> = self.sides.iter().map(|(_, runs)| (runs, medians(runs))).collect();
         let names = all.first().map(|(_, medians)| medians.as_slice()).unwrap_or_default();
         for figure in names {
-            let same = |f: &&Figure| f.name == figure.name && f.unit == figure.unit;
             let mut row = vec![format!("{} {}", figure.name, figure.unit)];
             for (runs, medians) in &all {
-                let shown = medians.iter().find(same).map(|figure| show(figure.value));
-                row.push(shown.unwrap_or_default());
+                row.push(value(medians, figure).map(show).unwrap_or_default());
                 if runs.len() > 1 {
-                    let values = runs.iter().filter_map(|run| run.figures.iter().find(same));
-                    let values = values.map(|figure| figure.value);
-                    let least = values.clone().fold(f64::INFINITY, f64::min);
-                    let most = values.fold(f64::NEG_INFINITY, f64::max);
-                    let spread = least <= most;
-                    row.push(if spread {
-                        format!("{}..{}", show(least), show(most))
-                    } else {
-                        String::new()
-                    });
+                    let values = || runs.iter().filter_map(|run| run.value(figure));
+                    let (least, most) = (values().reduce(f64::min), values().reduce(f64::max));
+                    let spread = least.zip(most);
+                    let spread =
+                        spread.map(|(least, most)| format!("{}..{}", show(least), show(most)));
+                    row.push(spread.unwrap_or_default());
                 }
             }
-            row.extend(ratios.iter().find(same).map(|ratio| format!("{:.2}", ratio.value)));
+            row.extend(value(&ratios, figure).map(|ratio| format!("{ratio:.2}")));
             rows.push(row);
         }
         let mut table = align(&rows);
@@ -260,32 +151,6 @@ impl Report {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn to_map(figures: &[Figure]) -> Map<String, Value> {
-    figures.iter().map(|figure| (figure.key(), json!(figure.value))).collect()
-}
-
-/// The median of each figure of the first run.
-fn medians(runs: &[Run]) -> Vec<Figure> {
-    let first = runs.first().map(|run| run.figures.as_slice()).unwrap_or_default();
-    let of = |figure: &Figure| {
-        let same = |f: &&Figure| f.name == figure.name && f.unit == figure.unit;
-        let found = runs.iter().filter_map(|run| run.figures.iter().find(same));
-        median(found.map(|figure| figure.value).collect())
-    };
-    first.iter().filter_map(|f| Some(Figure { value: of(f)?, ..f.clone() })).collect()
-}
-
-/// The middle value, or the mean of the two in the middle; `None` of nothing.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        Some(values[middle])
-    } else {
-        Some((values.get(middle.checked_sub(1)?)? + values.get(middle)?) / 2.0)
-    }
 }
 
 /// Three digits at least, whole numbers from a hundred on.
@@ -335,14 +200,6 @@ mod tests {
     }
 
     #[test]
-    fn a_median_is_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!(median(vec![7.0]), Some(7.0));
-        assert_eq!(median(vec![]), None);
-    }
-
-    #[test]
     fn the_ratio_is_the_median_of_the_pairs() {
         let report = Report {
             command: "fan-out",
@@ -363,16 +220,6 @@ mod tests {
             "fan-out  server  of 3 runs  floor  of 3 runs  ratio\n\
              a us          8       2..9      3       1..8   2.00"
         );
-    }
-
-    #[test]
-    fn a_figure_has_a_key_for_machines() {
-        let mut run = Run::default();
-        run.figure("latency p99.9", "ms", 1.0);
-        run.figure("generator CPU", "%", 1.0);
-        run.figure("lost", "", 1.0);
-        let keys: Vec<_> = run.figures.iter().map(Figure::key).collect();
-        assert_eq!(keys, ["latency_p99.9_ms", "generator_CPU_percent", "lost"]);
     }
 
     #[test]
