@@ -1,0 +1,124 @@
+// A real `footbridge dev` child process, and the clients that the tests look at it with.
+//
+// FOOTBRIDGE_BIN names the program; by default it is the workspace's release build, or else its
+// debug build. Every node listens on free ports of 127.0.0.1 and is stopped by its pid.
+//
+// No test sleeps: it waits for a condition on a `Log`, and fails after PATIENCE. That something
+// does not happen is shown by something later in the same order that does.
+
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+/** How long a test waits for what should come at once. */
+export const PATIENCE = 30_000;
+
+/** The program under test. */
+export function program() {
+  if (process.env.FOOTBRIDGE_BIN) return process.env.FOOTBRIDGE_BIN;
+  const target = fileURLToPath(new URL('../../../../target/', import.meta.url));
+  const builds = [`${target}release/footbridge`, `${target}debug/footbridge`];
+  const found = builds.find((build) => existsSync(build));
+  if (!found) throw new Error(`no footbridge at ${builds.join(' or ')}: build it, or set FOOTBRIDGE_BIN`);
+  return found;
+}
+
+/** What happened, in order, and a way to wait until enough has. */
+export class Log extends Array {
+  #waiting = new Set();
+
+  static get [Symbol.species]() {
+    return Array;
+  }
+
+  add(item) {
+    this.push(item);
+    this.#waiting.forEach((look) => look());
+  }
+
+  /** Resolves to this log once `condition(log)` holds; `what` says what was waited for. */
+  until(condition, what) {
+    if (condition(this)) return Promise.resolve(this);
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        if (condition(this)) end(resolve, this);
+      };
+      const late = () => end(reject, new Error(`${what}: not after ${PATIENCE} ms; have ${this.length}`));
+      const timer = setTimeout(late, PATIENCE);
+      const end = (settle, value) => {
+        clearTimeout(timer);
+        this.#waiting.delete(look);
+        settle(value);
+      };
+      this.#waiting.add(look);
+    });
+  }
+
+  /** Calls `act` with every item, those that are there first. */
+  each(act) {
+    let next = 0;
+    const look = () => {
+      while (next < this.length) act(this[next++]);
+    };
+    this.#waiting.add(look);
+    look();
+  }
+
+  /** Resolves to item `n`, counted from zero. */
+  async item(n, what = `item ${n}`) {
+    await this.until(() => this.length > n, what);
+    return this[n];
+  }
+}
+
+/** A running node. */
+export class Node {
+  #child;
+  #exited;
+  /** Its lines on stdout and stderr. */
+  output = new Log();
+
+  /** Starts a node and waits until it says where it listens. */
+  static async start({ listen = '127.0.0.1:0', env = {} } = {}) {
+    const node = new Node();
+    const args = ['dev', '--listen', listen, '--admin', '127.0.0.1:0'];
+    const child = spawn(program(), args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    node.#child = child;
+    node.#exited = new Promise((resolve) => {
+      child.once('exit', (code, signal) => resolve({ code, signal }));
+      child.once('error', (error) => resolve({ code: error.message, signal: null }));
+    });
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface(stream).on('line', (line) => node.output.add(line));
+    }
+    const said = (name) => node.output.map((line) => new RegExp(`^\\s*${name}\\s+(\\S+)`).exec(line)?.[1]).find(Boolean);
+    const early = node.#exited.then(({ code, signal }) => {
+      throw new Error(`footbridge dev ended with ${code ?? signal}:\n${node.output.join('\n')}`);
+    });
+    const ready = node.output.until(() => said('Console') && said('WebSocket') && said('Admin'), 'a node that says where it listens');
+    await Promise.race([ready, early]);
+    early.catch(() => {});
+    node.console = said('Console');
+    node.url = said('WebSocket');
+    node.admin = said('Admin');
+    return node;
+  }
+
+  /** Address and port that clients connect to. */
+  get address() {
+    return new URL(this.console).host;
+  }
+
+  /** Stops the node as an operator would; resolves to its exit code. */
+  async stop() {
+    this.#child.kill('SIGTERM');
+    return (await this.#exited).code;
+  }
+
+  /** Kills the node, which has no chance to say good-bye. */
+  async kill() {
+    this.#child.kill('SIGKILL');
+    await this.#exited;
+  }
+}
