@@ -172,7 +172,7 @@ impl FanOut {
         run.latencies("latency", &tally.latency);
         if matches!(self.pace(), Pace::Rate(_)) {
             let late = tally.sent_late.value_at_quantile(0.99) as f64 / 1e6;
-            run.figure("of that sent late by the generator p99", "ms", late);
+            run.figure("sent late by the generator p99", "ms", late);
         }
         let work = Work { doing: "sending", unit: "delivery", amount: deliveries, elapsed };
         run.cpu(&subject.processes, &cpu_before, &cpu_after, &work);
