@@ -1,0 +1,135 @@
+//! What is logged, and how: section `[log]`.
+
+use std::io::{self, IsTerminal};
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// The log of the process, which goes to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// A level for everything, or directives with commas between: `info,gateway=debug`.
+    pub(crate) level: String,
+    /// How a line looks.
+    pub(crate) format: Format,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// For people; coloured on a terminal, unless `NO_COLOR` is set.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// A value that cannot work, with its key in this section.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub(crate) struct Invalid {
+    /// The key, as written in the section.
+    pub(crate) key: &'static str,
+    /// What is wrong with its value, and what would be right.
+    pub(crate) why: String,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InitError {
+    /// The configuration would not pass its check.
+    #[error("log.{0}")]
+    Invalid(#[from] Invalid),
+    /// The process has a log already.
+    #[error("the log cannot be set up")]
+    AlreadySet(#[from] TryInitError),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { level: "info".into(), format: Format::Text }
+    }
+}
+
+impl Config {
+    /// Refuses directives that mean nothing.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        self.filter().map(drop)
+    }
+
+    /// Starts the log of this process; from here on, `tracing` events are written.
+    pub(crate) fn init(&self) -> Result<(), InitError> {
+        let log = tracing_subscriber::fmt().with_env_filter(self.filter()?).with_writer(io::stderr);
+        match self.format {
+            Format::Text => log.with_ansi(colours()).finish().try_init()?,
+            Format::Json => log.json().flatten_event(true).finish().try_init()?,
+        }
+        Ok(())
+    }
+
+    fn filter(&self) -> Result<EnvFilter, Invalid> {
+        let invalid = |why: String| {
+            let right = "use off, error, warn, info, debug or trace, and target=level with commas \
+                         between, as in \"info,gateway=debug\"";
+            Invalid { key: "level", why: format!("{why}; {right}") }
+        };
+        let directives: Vec<_> = self.level.split(',').map(str::trim).collect();
+        for directive in &directives {
+            // To the parser, any other word is a target: "inof" would log nothing, and not say so.
+            let is_word = !directive.contains(['=', '[', ']', '{', '}', '"']);
+            let is_level = !directive.is_empty() && directive.parse::<LevelFilter>().is_ok();
+            if is_word && !is_level {
+                return Err(invalid(format!("\"{directive}\" is no level")));
+            }
+        }
+        let parsed = EnvFilter::builder().parse(directives.join(","));
+        parsed.map_err(|_| invalid(format!("\"{}\" is not understood", self.level)))
+    }
+}
+
+/// Whether who reads can make use of colours: <https://no-color.org>.
+fn colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(level: &str) -> Result<(), String> {
+        let config = Config { level: level.into(), ..Config::default() };
+        config.check().map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn levels_and_directives_are_taken() {
+        for level in [
+            "info",
+            "INFO",
+            "off",
+            "warn,gateway=debug",
+            "info, gateway::session=trace",
+            "info,gateway[session{id=1}]=debug",
+        ] {
+            assert_eq!(check(level), Ok(()), "{level}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_rather_than_taken_for_a_target() {
+        for (level, why) in [
+            ("inof", "level: \"inof\" is no level; use off, error,"),
+            ("info,gateway", "level: \"gateway\" is no level; "),
+            ("info,", "level: \"\" is no level; "),
+            ("", "level: \"\" is no level; "),
+            ("info,gateway=dbug", "level: \"info,gateway=dbug\" is not understood; "),
+        ] {
+            let error = check(level).unwrap_err();
+            assert!(error.starts_with(why), "{level}: {error}");
+        }
+    }
+}
