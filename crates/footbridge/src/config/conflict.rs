@@ -1,0 +1,52 @@
+//! Values that are well-formed and cannot work: alone, or together with others.
+
+use std::net::SocketAddr;
+
+use super::Config;
+
+/// A value that cannot work.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    pub(super) section: &'static str,
+    pub(super) key: &'static str,
+    /// What is wrong with it. Names the other key where there is one, with its section unless that
+    /// is the same.
+    pub(super) why: String,
+}
+
+impl Config {
+    /// Every section's own check, then what no section can see alone.
+    pub(super) fn conflicts(&self) -> Vec<Conflict> {
+        let conflict = |section, key, why| Conflict { section, key, why };
+        let of_sections = [
+            self.gateway.check().err().map(|wrong| conflict("gateway", wrong.key, wrong.why)),
+            self.stomp.check().err().map(|wrong| conflict("stomp", wrong.key, wrong.why)),
+            self.websocket.check().err().map(|wrong| conflict("websocket", wrong.key, wrong.why)),
+            self.embedded.check().err().map(|wrong| conflict("embedded", wrong.key, wrong.why)),
+            self.log.check().err().map(|wrong| conflict("log", wrong.key, wrong.why)),
+        ];
+        let between = [
+            overlap(self.gateway.listen, self.admin.listen).then(|| {
+                let why = format!(
+                    "{} is taken by gateway.listen, {}; use another port",
+                    self.admin.listen, self.gateway.listen
+                );
+                conflict("admin", "listen", why)
+            }),
+            (self.websocket.max_message < self.stomp.max_frame).then(|| {
+                let why = format!(
+                    "{} is below stomp.max_frame, {}: such a frame could not arrive in one message",
+                    self.websocket.max_message, self.stomp.max_frame
+                );
+                conflict("websocket", "max_message", why)
+            }),
+        ];
+        of_sections.into_iter().chain(between).flatten().collect()
+    }
+}
+
+/// Whether the second of two listeners would find its port taken.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (everywhere || one.ip() == other.ip())
+}

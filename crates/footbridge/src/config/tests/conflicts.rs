@@ -1,0 +1,101 @@
+//! Values that cannot work.
+
+use super::*;
+
+#[test]
+fn a_value_that_cannot_work_is_shown_where_it_was_given() {
+    check(
+        "[gateway]\npath = 'ws'",
+        expect![[r#"
+            footbridge.toml:2:1: gateway.path: use a path such as "/ws", without a slash at its end
+              |
+            2 | path = 'ws'
+              | ^^^^"#]],
+    );
+    check(
+        "[log]\nlevel = 'inof'",
+        expect![[r#"
+            footbridge.toml:2:1: log.level: "inof" is no level; use off, error, warn, info, debug or trace, and target=level with commas between, as in "info,gateway=debug"
+              |
+            2 | level = 'inof'
+              | ^^^^^"#]],
+    );
+    check(
+        "[embedded]\nmax_queues = 0",
+        expect![[r#"
+        footbridge.toml:2:1: embedded.max_queues: must be at least 1
+          |
+        2 | max_queues = 0
+          | ^^^^^^^^^^"#]],
+    );
+    check_with(
+        "",
+        "FOOTBRIDGE_GATEWAY__PREFETCH=0",
+        expect![
+            "FOOTBRIDGE_GATEWAY__PREFETCH: gateway.prefetch: 0 would refuse everything; use 1 or more"
+        ],
+    );
+}
+
+#[test]
+fn values_that_cannot_work_together_show_both_places() {
+    check(
+        "[stomp]\nmax_frame = '2 KiB'\nmax_header = '1 KiB'",
+        expect![[r#"
+        footbridge.toml:2:1: stomp.max_body: 64.0 KiB is above max_frame, 2.0 KiB
+          |
+        2 | max_frame = '2 KiB'
+          | ^^^^^^^^^
+          = stomp.max_body has its default"#]],
+    );
+    check(
+        "[stomp]\nmax_frame = '2 KiB'\nmax_body = '3 KiB'\nmax_header = '1 KiB'",
+        expect![[r#"
+        footbridge.toml:3:1: stomp.max_body: 3.0 KiB is above max_frame, 2.0 KiB
+          |
+        3 | max_body = '3 KiB'
+          | ^^^^^^^^
+          = stomp.max_frame is set by footbridge.toml:2:1"#]],
+    );
+    check(
+        "[gateway]\nlisten = '0.0.0.0:8081'",
+        expect![[r#"
+        footbridge.toml:2:1: admin.listen: 127.0.0.1:8081 is taken by gateway.listen, 0.0.0.0:8081; use another port
+          |
+        2 | listen = '0.0.0.0:8081'
+          | ^^^^^^
+          = admin.listen has its default"#]],
+    );
+    check_with(
+        "[stomp]\nmax_frame = '1 MiB'",
+        "FOOTBRIDGE_WEBSOCKET__MAX_MESSAGE=512 KiB",
+        expect![[r#"
+            FOOTBRIDGE_WEBSOCKET__MAX_MESSAGE: websocket.max_message: 512.0 KiB is below stomp.max_frame, 1.0 MiB: such a frame could not arrive in one message
+              = stomp.max_frame is set by footbridge.toml:2:1"#]],
+    );
+}
+
+#[test]
+fn two_listeners_may_share_a_port_only_at_different_addresses() {
+    for (gateway, admin, fit) in [
+        ("0.0.0.0:8080", "127.0.0.1:8080", false),
+        ("127.0.0.1:8080", "127.0.0.1:8080", false),
+        ("127.0.0.1:8080", "127.0.0.2:8080", true),
+        ("127.0.0.1:8080", "127.0.0.1:8081", true),
+        ("127.0.0.1:0", "127.0.0.1:0", true),
+    ] {
+        let file = format!("[gateway]\nlisten = '{gateway}'\n[admin]\nlisten = '{admin}'");
+        assert_eq!(load(&file, "", &Config::default()).is_ok(), fit, "{gateway} {admin}");
+    }
+}
+
+#[test]
+fn a_default_that_cannot_work_is_called_a_default() {
+    let mut base = Config::default();
+    base.gateway.prefetch = 0;
+    let error = Config::load(None, [], base).unwrap_err();
+    expect![[r#"
+        gateway.prefetch: 0 would refuse everything; use 1 or more
+          = gateway.prefetch has its default"#]]
+    .assert_eq(&error.to_string());
+}
