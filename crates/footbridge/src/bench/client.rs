@@ -201,7 +201,7 @@ impl Client {
                         return Poll::Ready(Err(ClientError::Closed(message)));
                     };
                     if frame.command == b"ERROR" {
-                        let message = frame.header("message");
+                        let message = frame.header("message").map(|message| unescape(&message));
                         let body = || String::from_utf8_lossy(frame.body).into_owned();
                         return Poll::Ready(Err(ClientError::Stomp(message.unwrap_or_else(body))));
                     }
@@ -287,6 +287,29 @@ pub(super) fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\r', "\\r").replace('\n', "\\n").replace(':', "\\c")
 }
 
+/// What [`escape`] made of; anything else, as of a server that does not escape, stays as it is.
+fn unescape(value: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let meant = match after.chars().next() {
+            Some('\\') => '\\',
+            Some('c') => ':',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            _ => {
+                plain.push('\\');
+                rest = after;
+                continue;
+            }
+        };
+        plain.push(meant);
+        rest = &after[1..];
+    }
+    plain + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,11 +375,11 @@ mod tests {
         assert!(refused.contains("404") && refused.contains("is the path right?"), "{refused}");
         let other = SWITCHED.to_ascii_lowercase();
         assert!(refusal(vec![other]).await.contains("does not upgrade"), "wrong accept key");
-        let error = text("ERROR\nmessage:bad login\n\nAccess refused\0");
+        let error = text("ERROR\nmessage:bad login\\c x\n\nAccess refused\0");
         let refused = refusal(vec![SWITCHED.to_vec(), error.clone()]).await;
-        assert_eq!(refused, "the server sent ERROR: bad login");
+        assert_eq!(refused, "the server sent ERROR: bad login: x");
         let refused = refusal(vec![SWITCHED.to_vec(), connected(), error]).await;
-        assert_eq!(refused, "the server sent ERROR: bad login");
+        assert_eq!(refused, "the server sent ERROR: bad login: x");
         let close = b"\x88\x06\x11\x94slow".to_vec();
         let refused = refusal(vec![SWITCHED.to_vec(), connected(), close]).await;
         assert_eq!(refused, "the server closed the session (4500: slow)");
@@ -392,6 +415,8 @@ mod tests {
     #[test]
     fn header_values_are_escaped() {
         assert_eq!(escape("/topic/a:b\\c\r\n"), "/topic/a\\cb\\\\c\\r\\n");
+        assert_eq!(unescape("/topic/a\\cb\\\\c\\r\\n"), "/topic/a:b\\c\r\n");
+        assert_eq!(unescape("a: C\\temp \\"), "a: C\\temp \\");
     }
 
     #[test]
