@@ -25,8 +25,11 @@ const CLOSE_CODES = {
   4403: "forbidden", 4408: "timed out", 4429: "limit reached", 4500: "slow consumer",
 };
 
-function closeText({ code, reason }) {
-  return `close code ${code}, ${reason || CLOSE_CODES[code] || "unknown"}`;
+/** What ended a connection. The close frame's reason repeats the ERROR, as far as it has room. */
+function endText({ code, reason }, error) {
+  const meaning = CLOSE_CODES[code] ?? "unknown";
+  if (error) return `${error} (close code ${code}, ${meaning})`;
+  return `Closed: close code ${code}, ${reason || meaning}`;
 }
 
 function count(n, noun) {
@@ -197,20 +200,22 @@ class Connection {
     if (login) connectHeaders.login = login;
     if (passcode) connectHeaders.passcode = passcode;
     this.#attempt = 0;
-    this.#client = new Client({
+    const client = new Client({
       webSocketFactory: () => this.#open(url),
       connectHeaders,
       reconnectDelay: RECONNECT_MS,
       onConnect: (frame) => this.#connected(frame),
       onStompError: (frame) => this.#failed(frame),
-      onWebSocketClose: (event) => this.#closed(event),
+      onWebSocketClose: (event) => this.#closed(client, event),
     });
-    this.#client.activate();
+    this.#client = client;
+    client.activate();
   }
 
   async disconnect() {
     const client = this.#client;
     this.#client = null;
+    this.#withoutHandles();
     this.#listener.state("closed");
     // Half-open or not, a connection that is not up yet has nothing to say good-bye to.
     await client?.deactivate({ force: !client.connected });
@@ -224,8 +229,8 @@ class Connection {
     this.#listener.subscriptions();
   }
 
-  unsubscribe({ id, handle, live }) {
-    if (this.connected && (live || handle)) handle.unsubscribe();
+  unsubscribe({ id, handle }) {
+    handle?.unsubscribe();
     this.#subscriptions.delete(id);
     this.#listener.subscriptions();
   }
@@ -263,7 +268,7 @@ class Connection {
   #make(subscription) {
     const receipt = `subscribe-${subscription.id}`;
     this.#client.watchForReceipt(receipt, () => {
-      subscription.live = true;
+      subscription.live = subscription.handle !== null;
       this.#listener.subscriptions();
     });
     subscription.handle = this.#client.subscribe(subscription.destination, (message) => {
@@ -279,21 +284,27 @@ class Connection {
     if (refused) this.#subscriptions.delete(refused[1]);
   }
 
-  #closed(event) {
+  #closed(client, event) {
+    const error = this.#error;
+    // The user left; by now there may be another client.
+    if (client !== this.#client) return this.#listener.ended(event, error);
+    this.#withoutHandles();
+    // Refused at the door: it would be refused again.
+    const refused = error !== null && !this.#greeted;
+    if (refused) {
+      client.deactivate();
+      this.#client = null;
+    }
+    this.#listener.state(refused ? "refused" : "waiting", this.#attempt + 1);
+    this.#listener.ended(event, error);
+  }
+
+  #withoutHandles() {
     for (const subscription of this.#subscriptions.values()) {
       subscription.live = false;
       subscription.handle = null;
     }
     this.#listener.subscriptions();
-    if (this.#client === null) return this.#listener.ended(event, this.#error);
-    // Refused at the door: it would be refused again.
-    const refused = this.#error !== null && !this.#greeted;
-    if (refused) {
-      this.#client.deactivate();
-      this.#client = null;
-    }
-    this.#listener.state(refused ? "refused" : "waiting", this.#attempt + 1);
-    this.#listener.ended(event, this.#error);
   }
 }
 
@@ -330,8 +341,9 @@ const connection = new Connection({
   /** The WebSocket is closed; `error` is what an ERROR frame said before. */
   ended(closed, error) {
     at("sent").textContent = "";
-    const text = error ? `${error} (${closeText(closed)})` : `Closed: ${closeText(closed)}`;
-    const bad = error !== null || closed.code !== 1000;
+    const text = endText(closed, error);
+    // A client that closes first is told no code: 1005.
+    const bad = error !== null || ![1000, 1005].includes(closed.code);
     event(text, bad && "bad");
     // While it tries again, one line is enough.
     if (bad && (error || at("problem").hidden)) problem(text);
