@@ -14,7 +14,7 @@ use gateway::{Gateway, Parts, authorise};
 use tokio::signal::unix::{SignalKind, signal};
 use websocket::Origins;
 
-use crate::config::Config;
+use crate::config::{Config, environment};
 use crate::example::Example;
 use crate::file_limit;
 
@@ -44,7 +44,7 @@ pub(crate) fn defaults() -> Config {
 
 impl Command {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let mut config = Config::load(self.config.as_deref(), std::env::vars(), defaults())?;
+        let mut config = Config::load(self.config.as_deref(), environment(), defaults())?;
         config.gateway.listen = self.listen.unwrap_or(config.gateway.listen);
         config.admin.listen = self.admin.unwrap_or(config.admin.listen);
         config.log.init()?;

@@ -109,3 +109,69 @@ fn ticks_between(start: Instant, end: Instant) -> u64 {
     let ticks = end.saturating_duration_since(start).as_millis() / TICK.as_millis();
     u64::try_from(ticks).unwrap_or(NEVER - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    fn rang(mailbox: &Mailbox) -> bool {
+        mailbox.poll_take(&Context::from_waker(Waker::noop()), &mut VecDeque::new()).rung
+    }
+
+    fn start() -> (Arc<Clock>, Arc<Mailbox>) {
+        let clock = Clock::new();
+        tokio::spawn(Arc::clone(&clock).run());
+        (clock, Arc::new(Mailbox::new(1024)))
+    }
+
+    fn at(after: Duration) -> Option<std::time::Instant> {
+        Some((Instant::now() + after).into_std())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rings_within_a_tick_of_the_deadline_and_not_before() {
+        let (clock, mailbox) = start();
+        let deadline = Duration::from_millis(10_010);
+        clock.set(&mailbox, at(deadline));
+        tokio::time::sleep(deadline).await;
+        assert!(!rang(&mailbox));
+        tokio::time::sleep(TICK + Duration::from_millis(1)).await;
+        assert!(rang(&mailbox));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_moved_on_rings_once_at_the_last_one() {
+        let (clock, mailbox) = start();
+        for second in 1..=30 {
+            clock.set(&mailbox, at(Duration::from_secs(10)));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(!rang(&mailbox), "after {second} s");
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(rang(&mailbox));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!rang(&mailbox));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_brought_forward_rings_earlier() {
+        let (clock, mailbox) = start();
+        clock.set(&mailbox, at(Duration::from_secs(60)));
+        clock.set(&mailbox, at(Duration::from_secs(1)));
+        tokio::time::sleep(Duration::from_secs(1) + 2 * TICK).await;
+        assert!(rang(&mailbox));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_deadline_rings_never_and_keeps_no_entry() {
+        let (clock, mailbox) = start();
+        clock.set(&mailbox, at(Duration::from_secs(1)));
+        clock.set(&mailbox, None);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!rang(&mailbox));
+        assert!(clock.wheel.lock().is_empty());
+    }
+}

@@ -118,8 +118,18 @@ impl Config {
                 return invalid(key, "below 100 ms no client could keep up; use 10s, say");
             }
         }
-        if self.linger > Duration::from_secs(60 * 60) {
-            return invalid("linger", "more than an hour; use 10s, say");
+        for (key, time) in [
+            ("request_timeout", self.request_timeout),
+            ("send_timeout", self.send_timeout),
+            ("linger", self.linger),
+            ("drain", self.drain),
+        ] {
+            if time > Duration::from_secs(60 * 60) {
+                return invalid(key, "more than an hour; use 10s, say");
+            }
+        }
+        if self.max_frames_per_second > 1_000_000 {
+            return invalid("max_frames_per_second", "above 1000000; use 0 for no limit");
         }
         Ok(())
     }

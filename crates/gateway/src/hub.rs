@@ -209,3 +209,6 @@ impl Drop for Seat {
         self.metrics.subscriptions.dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

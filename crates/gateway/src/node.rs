@@ -38,6 +38,39 @@ pub(crate) struct Node {
     pub(crate) tasks: TaskTracker,
 }
 
+/// A session's place on the node. Dropping it gives the place up, however the session ends.
+pub(crate) struct Admission {
+    node: Arc<Node>,
+    id: ByteString,
+}
+
+impl Node {
+    /// Admits a session, unless the node is full or stopping.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        id: ByteString,
+        mailbox: Arc<Mailbox>,
+    ) -> Result<Admission, CloseReason> {
+        let mut admitted = self.sessions.mailboxes.lock();
+        if admitted.draining {
+            return Err(CloseReason::Drain);
+        }
+        if admitted.by_id.len() >= self.sessions.limit {
+            return Err(CloseReason::Overload);
+        }
+        admitted.by_id.insert(id.clone(), mailbox);
+        self.metrics.sessions.inc();
+        Ok(Admission { node: Arc::clone(self), id })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.node.sessions.mailboxes.lock().by_id.remove(&self.id);
+        self.node.metrics.sessions.dec();
+    }
+}
+
 /// The sessions of this node, by id.
 pub(crate) struct Sessions {
     /// 8 characters that name this process among all nodes.
@@ -81,23 +114,6 @@ impl Sessions {
     pub(crate) fn has_room(&self) -> bool {
         let admitted = self.mailboxes.lock();
         !admitted.draining && admitted.by_id.len() < self.limit
-    }
-
-    /// Admits a session, unless the node is full or stopping.
-    pub(crate) fn admit(&self, id: ByteString, mailbox: Arc<Mailbox>) -> Result<(), CloseReason> {
-        let mut admitted = self.mailboxes.lock();
-        if admitted.draining {
-            return Err(CloseReason::Drain);
-        }
-        if admitted.by_id.len() >= self.limit {
-            return Err(CloseReason::Overload);
-        }
-        admitted.by_id.insert(id, mailbox);
-        Ok(())
-    }
-
-    pub(crate) fn remove(&self, id: &ByteString) {
-        self.mailboxes.lock().by_id.remove(id);
     }
 
     /// Admits no more, and asks all that are there to close.

@@ -115,27 +115,30 @@ impl<T: Transport> Session<T> {
     }
 
     /// Runs the session to its end.
-    pub(crate) async fn run(mut self) {
-        let node = Arc::clone(&self.node);
-        let (id, metrics) = (self.id.clone(), &node.metrics);
-        let admitted = node.sessions.admit(id.clone(), Arc::clone(&self.mailbox));
-        let end = match admitted {
-            Ok(()) => {
-                metrics.sessions.inc();
-                let end = poll_fn(|cx| self.poll(cx)).await;
-                metrics.sessions.dec();
-                end
-            }
-            Err(reason) => self.closed_from_outside(reason),
-        };
-        tracing::debug!(session = %id, reason = end.reason.label(), detail = end.detail, "closed");
-        metrics.closed(end.reason);
-        // Subscriptions end now; good-byes can take a while.
-        self.relay = None;
-        self.in_hand = None;
-        node.clock.set(&self.mailbox, None);
-        self.say_goodbye(end).await;
-        node.sessions.remove(&id);
+    ///
+    /// Written so that the future is hardly larger than the session: what it captures is used in
+    /// place (an `async fn` would hold `self` twice), and the good-bye has its room on the heap.
+    /// Measured: 0.8 KiB instead of 4.5.
+    #[expect(clippy::manual_async_fn, reason = "an async fn is twice the size, see above")]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let node = Arc::clone(&self.node);
+            let admitted = node.admit(self.id.clone(), Arc::clone(&self.mailbox));
+            let (admission, end) = match admitted {
+                Ok(admission) => (Some(admission), poll_fn(|cx| self.poll(cx)).await),
+                Err(reason) => (None, self.closed_from_outside(reason)),
+            };
+            tracing::debug!(
+                session = %self.id, reason = end.reason.label(), detail = end.detail, "closed"
+            );
+            node.metrics.closed(end.reason);
+            node.clock.set(&self.mailbox, None);
+            // Subscriptions end now; good-byes can take a while.
+            self.relay = None;
+            self.in_hand = None;
+            Box::pin(self.say_goodbye(end)).await;
+            drop(admission);
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {

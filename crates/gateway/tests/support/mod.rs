@@ -201,7 +201,11 @@ impl Client {
     }
 
     /// Publishes and waits for the receipt.
-    pub(crate) async fn publish_confirmed(&mut self, destination: &str, body: impl Into<bytes::Bytes>) {
+    pub(crate) async fn publish_confirmed(
+        &mut self,
+        destination: &str,
+        body: impl Into<bytes::Bytes>,
+    ) {
         self.send(
             Frame::new(Command::Send)
                 .with_header(header::DESTINATION, destination.to_owned())
