@@ -125,6 +125,10 @@ fn refusal(
 ) -> Response<Bytes> {
     let mut response =
         Response::builder().status(status).header("content-type", "text/plain; charset=utf-8");
+    if status == StatusCode::UPGRADE_REQUIRED {
+        // RFC 9110, section 15.5.22.
+        response = response.header("upgrade", "websocket").header("connection", "upgrade");
+    }
     if let Some((name, value)) = header {
         response = response.header(name, value);
     }

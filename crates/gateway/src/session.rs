@@ -11,7 +11,9 @@
 //! - There is one way out: [`Session::run`] says good-bye, counts the reason and cleans up.
 //! - An idle session holds no timer and no buffer.
 
+mod ending;
 mod outgoing;
+mod perform;
 mod rate;
 
 use std::collections::VecDeque;
@@ -20,7 +22,6 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use broker::Confirm;
 use bytestring::ByteString;
@@ -28,18 +29,16 @@ use futures_util::future::BoxFuture;
 use stomp::Action;
 use tokio::time::Instant;
 
+use self::ending::End;
 use self::outgoing::Outgoing;
 use self::rate::Rate;
-use crate::authorise::{Credentials, Principal};
+use crate::authorise::Principal;
 use crate::close::CloseReason;
 use crate::mailbox::Mailbox;
 use crate::metrics::PublishOutcome;
 use crate::node::Node;
 use crate::relay::{Opened, Refused, Relay};
 use crate::transport::{Incoming, ReadError, Transport};
-
-/// How long a client is given to take the last frames and to close.
-const GOODBYE: Duration = Duration::from_secs(3);
 
 /// See the module.
 pub(crate) struct Session<T> {
@@ -81,12 +80,6 @@ enum Then {
     Settled { receipt: Option<ByteString> },
     /// All before DISCONNECT is confirmed.
     Disconnected { receipt: Option<ByteString> },
-}
-
-/// How a session ends: why, and what the close frame says.
-struct End {
-    reason: CloseReason,
-    detail: String,
 }
 
 type Step<T = ()> = ControlFlow<End, T>;
@@ -360,118 +353,7 @@ impl<T: Transport> Session<T> {
             && self.mailbox.has_room()
     }
 
-    fn perform(&mut self, action: Action, now: Instant) -> Step {
-        if let Some(command) = command(&action) {
-            self.node.metrics.received(command);
-            if !self.rate.admits(now) {
-                let message = format!(
-                    "more than {} frames per second",
-                    self.node.config.max_frames_per_second
-                );
-                return self.refuse(Refused { reason: CloseReason::Limit, message }, None, now);
-            }
-        }
-        let relay = self.relay.as_deref_mut();
-        match (action, relay) {
-            (Action::Send(frame), _) => self.post(&frame, now),
-            (Action::Probe, _) => {
-                if let Some(probe) = self.transport.probe() {
-                    self.mailbox.post(probe, now);
-                }
-            }
-            (Action::Close(fault), _) => {
-                return Step::Break(End { reason: (&fault).into(), detail: fault.to_string() });
-            }
-            (Action::Connect(connect), _) => {
-                let node = Arc::clone(&self.node);
-                let credentials = Credentials { login: connect.login, passcode: connect.passcode };
-                self.in_hand = Some(Box::pin(async move {
-                    let principal = node.authorise.principal(credentials).await;
-                    Performed::Connected(principal.map_err(Refused::from))
-                }));
-            }
-            (Action::Publish(publish), Some(relay)) => {
-                let receipt = publish.receipt.clone();
-                let published = relay.publish(publish);
-                self.in_hand = Some(Box::pin(async move {
-                    Performed::Published { result: published.await, receipt, since: now }
-                }));
-            }
-            (Action::Subscribe(subscribe), Some(relay)) => {
-                let receipt = subscribe.receipt.clone();
-                let opened = relay.subscribe(subscribe);
-                self.in_hand = Some(Box::pin(async move {
-                    Performed::Subscribed { result: opened.await, receipt }
-                }));
-            }
-            (Action::Unsubscribe(unsubscribe), Some(relay)) => {
-                if let Some(number) = unsubscribe.number {
-                    relay.unsubscribe(number);
-                }
-                self.stomp.receipt(unsubscribe.receipt.as_deref());
-            }
-            (Action::Acknowledge(acknowledge), Some(relay)) => {
-                match relay.acknowledge(&acknowledge) {
-                    Ok(()) => self.stomp.receipt(acknowledge.receipt.as_deref()),
-                    Err(refused) => return self.refuse(refused, acknowledge.receipt, now),
-                }
-            }
-            (Action::Settle { receipt }, _) => self.await_all(Then::Settled { receipt }, now),
-            (Action::Disconnect { receipt }, _) => {
-                self.await_all(Then::Disconnected { receipt }, now);
-            }
-            // The protocol gives none of these before CONNECT was accepted.
-            (
-                Action::Publish(_)
-                | Action::Subscribe(_)
-                | Action::Unsubscribe(_)
-                | Action::Acknowledge(_),
-                None,
-            ) => {}
-        }
-        Step::Continue(())
-    }
-
-    fn await_all(&mut self, then: Then, now: Instant) {
-        self.awaited.push_back(Awaited { confirm: Confirm::known(Ok(())), since: now, then });
-    }
-
-    /// Says ERROR and ends the session.
-    fn refuse<U>(
-        &mut self,
-        refused: Refused,
-        receipt: Option<ByteString>,
-        now: Instant,
-    ) -> Step<U> {
-        self.stomp.fail(&refused.message, receipt.as_deref());
-        self.say(now);
-        Step::Break(End { reason: refused.reason, detail: refused.message })
-    }
-
-    fn closed_from_outside(&mut self, reason: CloseReason) -> End {
-        let detail = match reason {
-            CloseReason::SlowConsumer => format!(
-                "more than {} waited to be read, or one frame for longer than {:?}",
-                self.node.config.mailbox, self.node.config.send_timeout
-            ),
-            CloseReason::Overload => "this node has no room for another session".into(),
-            // Clients that are sent away come back elsewhere: no ERROR for them.
-            CloseReason::Drain => {
-                return End { reason, detail: "this node is stopping".into() };
-            }
-            _ => reason.label().into(),
-        };
-        if reason == CloseReason::SlowConsumer {
-            self.outgoing.keep_only_what_is_begun();
-        }
-        self.stomp.fail(&detail, None);
-        while let Some(Action::Send(frame)) = self.stomp.poll_said() {
-            self.outgoing.push(self.wrap(&frame));
-        }
-        End { reason, detail }
-    }
-
-    /// Posts the frames that the protocol still wants said.
+    /// Posts the frames that the protocol wants said now.
     fn say(&mut self, now: Instant) {
         while let Some(Action::Send(frame)) = self.stomp.poll_said() {
             self.post(&frame, now);
@@ -485,53 +367,22 @@ impl<T: Transport> Session<T> {
     fn wrap(&self, frame: &[u8]) -> bytes::Bytes {
         self.transport.framing().wrap(true, |out| out.extend_from_slice(frame))
     }
-
-    /// Writes what is left and the close frame, and lets the client close first, within
-    /// [`GOODBYE`].
-    async fn say_goodbye(mut self, end: End) {
-        let Some(code) = end.reason.code() else {
-            self.mailbox.end();
-            return;
-        };
-        poll_fn(|cx| {
-            if end.reason != CloseReason::SlowConsumer {
-                self.outgoing.take(cx, &self.mailbox);
-            }
-            Poll::Ready(())
-        })
-        .await;
-        self.mailbox.end();
-        // A client that closed has its answer in the mailbox already.
-        if end.reason != CloseReason::ClientClosed
-            && let Some(frame) = self.transport.goodbye(code, &end.detail)
-        {
-            self.outgoing.push(frame);
-        }
-        let (mut outgoing, mut transport) = (self.outgoing, self.transport);
-        let goodbye = async move {
-            if poll_fn(|cx| outgoing.poll_rest(cx, &mut transport)).await.is_ok() {
-                transport.finish().await;
-            }
-        };
-        // A client that does not take it in time is cut off.
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-    }
 }
 
-/// The command of the client's frame that an action comes from.
-fn command(action: &Action) -> Option<&'static str> {
-    use stomp::action::Verdict;
-    Some(match action {
-        Action::Connect(_) => "connect",
-        Action::Publish(_) => "send",
-        Action::Subscribe(_) => "subscribe",
-        Action::Unsubscribe(_) => "unsubscribe",
-        Action::Acknowledge(acknowledge) => match acknowledge.verdict {
-            Verdict::Ack => "ack",
-            Verdict::Nack { .. } => "nack",
-        },
-        Action::Settle { .. } => "commit",
-        Action::Disconnect { .. } => "disconnect",
-        Action::Send(_) | Action::Probe | Action::Close(_) => return None,
-    })
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::transport::WebSocket;
+
+    /// The task of an idle session is most of what it costs.
+    #[test]
+    fn the_task_of_a_session_is_below_a_kibibyte() {
+        fn size_of<F: Future>(_: fn(Session<WebSocket<TcpStream>>) -> F) -> usize {
+            std::mem::size_of::<F>()
+        }
+        let size = size_of(Session::run);
+        assert!(size <= 1024, "{size} bytes");
+    }
 }

@@ -3,6 +3,8 @@
 //! `>` a frame from the client (`|` before its body), `+` milliseconds pass, `!` what the gateway
 //! decides; everything else is what the session does: `<` a frame to the client, `=` an action.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! A gateway on free ports with the embedded broker, and clients that see every frame.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
