@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { Versions } from '@stomp/stompjs';
+import { Stomp, Versions } from '@stomp/stompjs';
 import WebSocket from 'ws';
 import { Raw, Session, bodies, unique } from './clients.mjs';
-import { Node } from './node.mjs';
+import { Log, Node } from './node.mjs';
 
 let node;
 before(async () => {
@@ -48,6 +48,22 @@ test('a WebSocket that names no sub-protocol is served as well', async (t) => {
   const session = await Session.connect(t, node.url, { webSocketFactory });
   assert.equal(session.client.webSocket.protocol, '');
   assert.equal(session.headers.version, '1.2');
+});
+
+test('the older API, Stomp.over, works as it did', async (t) => {
+  const client = Stomp.over(() => new WebSocket(node.url));
+  client.debug = () => {};
+  client.reconnect_delay = 0;
+  const connected = new Log();
+  client.connect('ann', 'secret', (frame) => connected.add(frame));
+  t.after(() => client.deactivate({ force: true }));
+  assert.equal((await connected.item(0)).headers['user-name'], 'ann');
+  const destination = `/topic/${unique('older')}`;
+  const messages = new Log();
+  client.subscribe(destination, (message) => messages.add(message));
+  client.send(destination, { mine: 'kept' }, 'from the older API');
+  const message = await messages.item(0);
+  assert.deepEqual([message.body, message.headers.mine], ['from the older API', 'kept']);
 });
 
 test('the STOMP command connects as CONNECT does', async (t) => {
