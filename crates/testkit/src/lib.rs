@@ -1,1 +1,20 @@
-//! Real servers and faults for tests.
+//! Real servers and faults for tests: RabbitMQ and Redis as child processes, and a TCP proxy that
+//! fails on demand.
+//!
+//! What always holds:
+//! - a server has its own ports on 127.0.0.1 and its own directory: it neither reads `/etc` nor
+//!   meets a server of the machine, and any number run side by side;
+//! - a server, and its directory, is gone when its value is dropped, and also when the test process
+//!   ends in any other way, `kill -9` included;
+//! - `start` returns when the server answers its protocol, not when it has been running a while.
+//!
+//! The servers are those of the Debian packages `rabbitmq-server` and `redis-server`; the error
+//! names the package when one is missing.
+
+mod error;
+mod ports;
+mod rabbitmq;
+mod sandbox;
+
+pub use error::{CommandError, StartError};
+pub use rabbitmq::{Plugin, RabbitMq, RabbitMqOptions, rabbitmq};
