@@ -11,10 +11,16 @@
 //! The servers are those of the Debian packages `rabbitmq-server` and `redis-server`; the error
 //! names the package when one is missing.
 
+mod command;
 mod error;
 mod ports;
+mod process;
+mod proxy;
 mod rabbitmq;
+mod redis;
 mod sandbox;
 
 pub use error::{CommandError, StartError};
+pub use proxy::{Counts, Proxy};
 pub use rabbitmq::{Plugin, RabbitMq, RabbitMqOptions, rabbitmq};
+pub use redis::{Persistence, Redis, redis};

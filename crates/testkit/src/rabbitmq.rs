@@ -14,11 +14,11 @@ use std::time::Duration;
 use lapin::{Connection, ConnectionProperties};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 
 use crate::ports::Ports;
-use crate::sandbox::{Process, Sandbox};
-use crate::{CommandError, StartError};
+use crate::process::Process;
+use crate::sandbox::Sandbox;
+use crate::{CommandError, StartError, command};
 
 const BIN: &str = "/usr/lib/rabbitmq/bin";
 const PACKAGE: &str = "rabbitmq-server";
@@ -27,9 +27,6 @@ const PACKAGE: &str = "rabbitmq-server";
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// For a clean end; past it the node is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
-/// For one `rabbitmqctl`, whose own virtual machine takes a second to start.
-const CTL_PATIENCE: Duration = Duration::from_secs(60);
-
 /// Which port of the block serves what.
 const EPMD: u16 = 0;
 const DISTRIBUTION: u16 = 1;
@@ -172,7 +169,13 @@ impl RabbitMq {
     /// Where AMQP clients connect: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
     #[must_use]
     pub fn uri(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port())
+        self.uri_at(self.port())
+    }
+
+    /// The same through something else that listens on 127.0.0.1, such as a [`Proxy`](crate::Proxy).
+    #[must_use]
+    pub fn uri_at(&self, port: u16) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
     }
 
     /// The AMQP port on 127.0.0.1.
@@ -227,18 +230,17 @@ impl RabbitMq {
         for (name, value) in self.environment() {
             command.env(name, value);
         }
-        let node = self.node.insert(self.sandbox.start("rabbitmq", PACKAGE, &mut command)?);
-
-        let address = format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.get(AMQP));
+        let uri = self.uri();
         let listening: Vec<u16> = [self.ports.get(AMQP)]
             .into_iter()
             .chain(self.plugins.iter().map(|plugin| self.ports.get(plugin.port())))
             .collect();
+        let node = self.node.insert(self.sandbox.start("rabbitmq", PACKAGE, &mut command)?);
         node.wait_until_ready(START_PATIENCE, async || {
             for &port in &listening {
-                can_connect(port).await.map_err(|error| error.to_string())?;
+                can_connect(port).await?;
             }
-            can_open(&address).await.map_err(|error| error.to_string())
+            can_open(&uri).await
         })
         .await
     }
@@ -248,19 +250,9 @@ impl RabbitMq {
     /// # Errors
     /// When it fails, with what it printed; when it takes longer than a minute.
     pub async fn ctl(&self, arguments: &[&str]) -> Result<String, CommandError> {
-        let name = || format!("rabbitmqctl {}", arguments.join(" "));
         let mut command = tokio::process::Command::new(format!("{BIN}/rabbitmqctl"));
-        command.arg("--quiet").args(arguments).envs(self.environment()).kill_on_drop(true);
-        let output = timeout(CTL_PATIENCE, command.output())
-            .await
-            .map_err(|_| CommandError::TimedOut { command: name(), after: CTL_PATIENCE })?
-            .map_err(|source| CommandError::Io { command: name(), source })?;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() {
-            return Ok(printed);
-        }
-        let output_text = printed + &String::from_utf8_lossy(&output.stderr);
-        Err(CommandError::Failed { command: name(), status: output.status, output: output_text })
+        command.arg("--quiet").args(arguments).envs(self.environment());
+        command::run(&mut command).await
     }
 
     /// Raises or clears the memory alarm: while it is on, the broker reads nothing from connections
@@ -335,12 +327,14 @@ impl Plugin {
     }
 }
 
-async fn can_connect(port: u16) -> std::io::Result<()> {
-    TcpStream::connect(("127.0.0.1", port)).await.map(drop)
+async fn can_connect(port: u16) -> Result<(), String> {
+    let connected = TcpStream::connect(("127.0.0.1", port)).await;
+    connected.map(drop).map_err(|error| format!("port {port}: {error}"))
 }
 
 /// Opens and closes an AMQP connection: the listener is up before users and vhosts are.
-async fn can_open(uri: &str) -> Result<(), lapin::Error> {
-    let connection = Connection::connect(uri, ConnectionProperties::default()).await?;
-    connection.close(200, "ready".into()).await
+async fn can_open(uri: &str) -> Result<(), String> {
+    let opened = Connection::connect(uri, ConnectionProperties::default()).await;
+    let connection = opened.map_err(|error| error.to_string())?;
+    connection.close(200, "ready".into()).await.map_err(|error| error.to_string())
 }

@@ -9,18 +9,15 @@
 //! Processes are our own children, and a server that was killed or stopped is reaped only after the
 //! guard has been told to forget it, so the guard never kills a process that merely got its id.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::time::{Instant, sleep};
-
 use crate::StartError;
+use crate::process::Process;
 
 /// Each line read replaces the process groups to kill; the end of input is the end of the owner.
 /// `rm` is repeated because a process killed a moment ago may still have made a file.
@@ -31,12 +28,6 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 for try in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$1" && exit; sleep 0.1; done
 "#;
 
-/// How often a condition is looked at that nothing announces.
-pub(crate) const POLL: Duration = Duration::from_millis(20);
-
-/// How much of a server's output an error carries, in bytes.
-const TAIL: usize = 4 * 1024;
-
 /// A directory and the processes started for it.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
@@ -46,14 +37,6 @@ pub(crate) struct Sandbox {
     guard: Child,
     /// The pipe to the guard; closing it ends everything. `None` only while dropping.
     alive: Option<ChildStdin>,
-}
-
-/// A running server, child of this process.
-#[derive(Debug)]
-pub(crate) struct Process {
-    name: &'static str,
-    child: Child,
-    output: PathBuf,
 }
 
 impl Sandbox {
@@ -105,7 +88,7 @@ impl Sandbox {
             .map_err(|source| not_started(command, package, source))?;
         self.running.push(child.id());
         self.tell_guard();
-        Ok(Process { name, child, output })
+        Ok(Process::new(name, child, output))
     }
 
     /// Kills the process (SIGKILL) and returns when it is gone.
@@ -117,12 +100,7 @@ impl Sandbox {
 
     /// Asks the process to end (SIGTERM), kills it when it has not after `patience`.
     pub(crate) async fn stop(&mut self, process: Process, patience: Duration) {
-        let pid = Pid::from_raw(process.pid().cast_signed());
-        let _ = kill(pid, Signal::SIGTERM);
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline && !process.ended() {
-            sleep(POLL).await;
-        }
+        process.terminate(patience).await;
         self.kill(process);
     }
 
@@ -144,79 +122,80 @@ impl Drop for Sandbox {
     }
 }
 
-impl Drop for Process {
-    /// Nothing is left to do, unless it is dropped before its sandbox.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Process {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Physical memory in use, in bytes; `None` when the process has ended.
-    pub(crate) fn resident_memory(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib * 1024)
-    }
-
-    /// Waits until `ready` says yes, at most for `patience`.
-    pub(crate) async fn wait_until_ready<E: ToString>(
-        &mut self,
-        patience: Duration,
-        mut ready: impl AsyncFnMut() -> Result<(), E>,
-    ) -> Result<(), StartError> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let answer = tokio::time::timeout_at(deadline, ready()).await;
-            if let Ok(Ok(())) = answer {
-                return Ok(());
-            }
-            if self.ended() {
-                let status = self.child.wait().map_err(StartError::io("wait"))?;
-                return Err(self.exited(status));
-            }
-            if Instant::now() >= deadline {
-                let reason = match answer {
-                    Ok(Err(error)) => error.to_string(),
-                    _ => "it accepted a connection and did not answer".to_owned(),
-                };
-                let (server, output) = (self.name, self.tail());
-                return Err(StartError::NotReady { server, after: patience, reason, output });
-            }
-            sleep(POLL).await;
-        }
-    }
-
-    /// Whether the process has ended; it is left unreaped, so that its id stays taken.
-    fn ended(&self) -> bool {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid())) else {
-            return true;
-        };
-        // "PID (NAME) STATE ...", and NAME may hold anything.
-        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
-    }
-
-    fn exited(&self, status: ExitStatus) -> StartError {
-        StartError::Exited { server: self.name, status, output: self.tail() }
-    }
-
-    fn tail(&self) -> String {
-        let output = fs::read(&self.output).unwrap_or_default();
-        let from = output.len().saturating_sub(TAIL);
-        String::from_utf8_lossy(&output[from..]).into_owned()
-    }
-}
-
 fn not_started(command: &Command, package: &'static str, source: io::Error) -> StartError {
     let program = command.get_program().to_string_lossy().into_owned();
     match source.kind() {
         io::ErrorKind::NotFound => StartError::NotInstalled { program, package },
         _ => StartError::io(format!("run {program}"))(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_missing_program_names_its_debian_package() {
+        let mut sandbox = Sandbox::new("testkit-").unwrap();
+        let mut command = Command::new("/no/such/server");
+        let error = sandbox.start("server", "some-package", &mut command).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/no/such/server is not installed: apt-get install some-package"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_early_is_quoted() {
+        let mut sandbox = Sandbox::new("testkit-").unwrap();
+        let mut command = shell("echo no room here; exit 3");
+        let mut process = sandbox.start("server", "dash", &mut command).unwrap();
+        let never = async || Err("not yet".to_owned());
+        let error = process.wait_until_ready(Duration::from_secs(60), never).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "server ended with exit status: 3 before it was ready:\nno room here\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_process_that_never_gets_ready_is_given_up() {
+        let mut sandbox = Sandbox::new("testkit-").unwrap();
+        let mut process = sandbox.start("server", "dash", &mut shell("sleep 1000")).unwrap();
+        let never = async || Err("port 1: refused".to_owned());
+        let error = process.wait_until_ready(Duration::from_millis(50), never).await.unwrap_err();
+        assert!(error.to_string().contains("after 50ms: port 1: refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ignores_sigterm_is_killed() {
+        let mut sandbox = Sandbox::new("testkit-").unwrap();
+        let deaf = "trap '' TERM; while :; do sleep 0.1; done";
+        let process = sandbox.start("server", "dash", &mut shell(deaf)).unwrap();
+        let pid = process.pid();
+        sandbox.stop(process, Duration::from_millis(50)).await;
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn the_end_of_a_sandbox_is_the_end_of_its_processes_and_its_directory() {
+        let mut sandbox = Sandbox::new("testkit-").unwrap();
+        let directory = sandbox.path().to_owned();
+        let processes: Vec<Process> = (0..3)
+            .map(|_| sandbox.start("server", "dash", &mut shell("sleep 1000")).unwrap())
+            .collect();
+        drop(sandbox);
+        assert!(!directory.exists());
+        for process in processes {
+            // Killed by the guard, and not yet by its own `drop`.
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
+            assert!(stat.contains(" Z "), "{stat}");
+        }
     }
 }
