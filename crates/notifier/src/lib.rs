@@ -1,1 +1,179 @@
-//! The gRPC service other services call.
+//! The gRPC service that other services call: `footbridge.v1.Notifications`, with the standard
+//! health service and reflection.
+//!
+//! [`Notifier::bind`] takes its parts, [`Notifier::run`] serves until it is told to stop.
+//!
+//! ```text
+//! connection -> notifications -- message (is the request right?)
+//!                             \- publisher -> broker, and its confirm or a refusal
+//! ```
+//!
+//! Invariants
+//! - An answer with an id follows the broker's confirm; a refusal says whether the message may have
+//!   been taken nonetheless.
+//! - Publishes of one stream keep their order, and so do their answers.
+//! - Everything that waits has a deadline, and what may wait at once is bounded by the [`Config`].
+//!
+//! Not here: which broker; who may publish what; the command that runs it.
+
+mod config;
+mod connection;
+mod deadline;
+#[cfg(test)]
+mod fake_broker;
+mod health;
+mod message;
+mod metrics;
+mod notifications;
+mod publisher;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Broker, Destinations};
+use proto::v1::notifications_server::NotificationsServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+pub use self::config::{Config, Invalid};
+pub use self::metrics::Metrics;
+use self::notifications::Notifications;
+
+/// How often a connection that says nothing is asked whether it is there, and how long it has to
+/// answer.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// What a notifier is made of.
+pub struct Parts {
+    /// The notifier's own settings.
+    pub config: Config,
+    /// Where messages go.
+    pub broker: Arc<dyn Broker>,
+    /// The table of prefixes.
+    pub destinations: Destinations,
+}
+
+/// A notifier that is bound to its port.
+pub struct Notifier {
+    config: Config,
+    listener: TcpListener,
+    routes: Routes,
+    health: HealthReporter,
+    broker: Arc<dyn Broker>,
+    metrics: Arc<Metrics>,
+    /// Cancelled when streams and connections shall come to an end.
+    stopping: CancellationToken,
+}
+
+impl Notifier {
+    /// Binds the port, so that callers can connect (and wait) from here on.
+    ///
+    /// `config` is taken as it is; see [`Config::check`].
+    pub async fn bind(parts: Parts) -> Result<Self, BindError> {
+        let Parts { config, broker, destinations } = parts;
+        let listener = connection::bind(config.listen)
+            .map_err(|source| BindError::Listen { address: config.listen, source })?;
+        let metrics = Arc::new(Metrics::new());
+        let stopping = CancellationToken::new();
+        let notifications = Notifications::new(
+            config.clone(),
+            Arc::clone(&broker),
+            destinations,
+            Arc::clone(&metrics),
+            stopping.clone(),
+        );
+        let notifications = NotificationsServer::new(notifications)
+            .max_decoding_message_size(config.max_request_bytes());
+        let health = HealthReporter::new();
+        let mut routes = Routes::builder();
+        routes
+            .add_service(notifications)
+            .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
+            .add_service(descriptors().build_v1()?)
+            .add_service(descriptors().build_v1alpha()?);
+        let routes = routes.routes();
+        Ok(Self { config, listener, routes, health, broker, metrics, stopping })
+    }
+
+    /// The address that callers connect to.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// What it counts, to be registered wherever it is scraped.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Serves until `shutdown` resolves, then answers what it has read and returns when every call
+    /// has ended or the configured time is over; what is left then ends with the process.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { config, listener, routes, health, broker, stopping, .. } = self;
+        health::start(&health).await;
+        let health = tokio::spawn(health::follow(health, broker.state(), stopping.clone()));
+        let (keep_alive, keep_alive_timeout) = KEEP_ALIVE;
+        let mut serve = pin!(
+            Server::builder()
+                .max_connection_age(config.max_connection_age)
+                .max_connection_age_grace(config.connection_grace)
+                .max_concurrent_streams(config.max_calls)
+                .http2_keepalive_interval(Some(keep_alive))
+                .http2_keepalive_timeout(Some(keep_alive_timeout))
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(
+                    connection::accept(listener, config.max_connections),
+                    stopping.clone().cancelled_owned(),
+                )
+        );
+        tokio::select! {
+            ended = &mut serve => {
+                // Accepting goes on whatever happens, so there is no way to get here.
+                tracing::error!(?ended, "stopped serving");
+            }
+            () = shutdown => {
+                stopping.cancel();
+                if tokio::time::timeout(config.drain, serve).await.is_err() {
+                    tracing::warn!("stopping although calls are left");
+                }
+            }
+        }
+        stopping.cancel();
+        if let Err(error) = health.await {
+            tracing::error!(%error, "cannot say that this node is stopping");
+        }
+    }
+}
+
+/// The services that reflection shows.
+fn descriptors() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Why a notifier cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The port cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The services cannot be described to those who ask by reflection.
+    #[error("cannot describe the services")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}

@@ -1,0 +1,178 @@
+//! The notifier's own settings, section `[notifier]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// Where services connect, and what each may cost the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port for gRPC, 127.0.0.1:50051 by default: callers are not asked who they are, so it
+    /// takes a decision (0.0.0.0:50051) to let other machines in. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Longest body of a message, 1 MiB by default; a message with a longer one is refused.
+    pub max_message: ByteSize,
+    /// Most headers of a message, 100 by default, `content-type` not counted.
+    pub max_headers: usize,
+    /// Longest header of a message, name and value together, 8 KiB by default.
+    pub max_header: ByteSize,
+    /// Most unconfirmed publishes of one stream, 256 by default; beyond it the stream is not read.
+    pub max_in_flight: usize,
+    /// How long a publish waits for the broker where its call names no deadline, and in any case on
+    /// a stream, 10 s by default.
+    #[serde(with = "humantime_serde")]
+    pub publish_timeout: Duration,
+    /// Most connections, 1,000 by default; one more waits until another is closed.
+    pub max_connections: usize,
+    /// Most calls at once on one connection, 256 by default; callers' libraries hold more back.
+    pub max_calls: u32,
+    /// How old a connection may get, 30 min by default: callers then make a new one, which a load
+    /// balancer sends wherever there is room. Streams on it are ended.
+    #[serde(with = "humantime_serde")]
+    pub max_connection_age: Duration,
+    /// How long the calls of a connection that has reached its age may take to end, 30 s by default.
+    #[serde(with = "humantime_serde")]
+    pub connection_grace: Duration,
+    /// How long calls are given to end when the node stops, 25 s by default.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+/// A value that cannot work, with its key in its section.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct Invalid {
+    /// The key, as written in the section.
+    pub key: &'static str,
+    /// What is wrong with its value, and what would be right.
+    pub why: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
+            max_message: ByteSize::mib(1),
+            max_headers: 100,
+            max_header: ByteSize::kib(8),
+            max_in_flight: 256,
+            publish_timeout: Duration::from_secs(10),
+            max_connections: 1_000,
+            max_calls: 256,
+            max_connection_age: Duration::from_secs(30 * 60),
+            connection_grace: Duration::from_secs(30),
+            drain: Duration::from_secs(25),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what no notifier could work with.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let invalid = |key, why: String| Err(Invalid { key, why });
+        let counts: [(&'static str, u64, u64); 6] = [
+            ("max_message", self.max_message.as_u64(), 256 * 1024 * 1024),
+            ("max_headers", self.max_headers as u64, 10_000),
+            ("max_header", self.max_header.as_u64(), 1024 * 1024),
+            ("max_in_flight", self.max_in_flight as u64, 100_000),
+            ("max_connections", self.max_connections as u64, 1_000_000),
+            ("max_calls", self.max_calls.into(), 1_000_000),
+        ];
+        for (key, count, most) in counts {
+            if count == 0 {
+                return invalid(key, "0 would refuse everything; use 1 or more".to_owned());
+            }
+            if count > most {
+                return invalid(key, format!("must not be above {most}"));
+            }
+        }
+        let times = [
+            ("publish_timeout", self.publish_timeout, Duration::from_millis(100)),
+            ("max_connection_age", self.max_connection_age, Duration::from_secs(1)),
+            ("connection_grace", self.connection_grace, Duration::from_millis(100)),
+            ("drain", self.drain, Duration::ZERO),
+        ];
+        for (key, time, least) in times {
+            if time < least {
+                return invalid(key, format!("must be at least {least:?}; use 30s, say"));
+            }
+            if time > Duration::from_secs(24 * 60 * 60) {
+                return invalid(key, "more than a day; use 30s, say".to_owned());
+            }
+        }
+        if self.connection_grace < self.publish_timeout {
+            let why = format!(
+                "must be at least publish_timeout ({:?}), or publishes are cut off unanswered",
+                self.publish_timeout
+            );
+            return invalid("connection_grace", why);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn max_message_bytes(&self) -> usize {
+        bytes(self.max_message)
+    }
+
+    pub(crate) fn max_header_bytes(&self) -> usize {
+        bytes(self.max_header)
+    }
+
+    /// The longest request that is looked at. A body within twice its limit is refused by name; one
+    /// beyond is cut off before it is read into memory, at the price of its stream.
+    pub(crate) fn max_request_bytes(&self) -> usize {
+        let headers = self.max_headers.saturating_mul(self.max_header_bytes());
+        self.max_message_bytes().saturating_mul(2).saturating_add(headers)
+    }
+}
+
+/// What this machine cannot address is as good as no limit.
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_fit_to_run() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_that_cannot_work_is_refused_by_its_key() {
+        let default = Config::default;
+        for (config, key) in [
+            (Config { max_message: ByteSize(0), ..default() }, "max_message"),
+            (Config { max_message: ByteSize::gib(1), ..default() }, "max_message"),
+            (Config { max_headers: 0, ..default() }, "max_headers"),
+            (Config { max_header: ByteSize(0), ..default() }, "max_header"),
+            (Config { max_in_flight: 0, ..default() }, "max_in_flight"),
+            (Config { max_connections: 0, ..default() }, "max_connections"),
+            (Config { max_calls: 0, ..default() }, "max_calls"),
+            (Config { publish_timeout: Duration::ZERO, ..default() }, "publish_timeout"),
+            (Config { max_connection_age: Duration::ZERO, ..default() }, "max_connection_age"),
+            (Config { connection_grace: Duration::from_secs(9), ..default() }, "connection_grace"),
+            (Config { drain: Duration::from_secs(90_000), ..default() }, "drain"),
+        ] {
+            assert_eq!(config.check().unwrap_err().key, key);
+        }
+    }
+
+    #[test]
+    fn a_file_names_what_it_changes_and_nothing_else() {
+        let config: Config = toml::from_str("publish_timeout = '5s'\nmax_in_flight = 8").unwrap();
+        let expected = Config {
+            publish_timeout: Duration::from_secs(5),
+            max_in_flight: 8,
+            ..Config::default()
+        };
+        assert_eq!(config, expected);
+        let error = toml::from_str::<Config>("max_inflight = 8").unwrap_err().to_string();
+        assert!(error.contains("unknown field `max_inflight`"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! From a request to the message that the broker gets, or the field that is wrong.
+//!
+//! Invariant: whatever passes can be written as a STOMP frame and as an AMQP message, and sets no
+//! header that is the server's to set.
+
+use broker::destination::{Kind, Verb};
+use broker::{Destination, Destinations, Message};
+use bytes::Bytes;
+use bytestring::ByteString;
+use proto::v1::message::Body;
+use proto::v1::{Header, PublishRequest};
+use serde::de::IgnoredAny;
+
+use crate::config::Config;
+use crate::refusal::Refusal;
+
+const CONTENT_TYPE: ByteString = ByteString::from_static("content-type");
+
+/// Headers that the protocol or the server sets.
+const RESERVED: [&str; 8] = [
+    "ack",
+    "content-length",
+    "destination",
+    "message-id",
+    "receipt",
+    "redelivered",
+    "subscription",
+    "transaction",
+];
+
+/// Headers that are fields of a message, and the fields.
+const FIELDS: [(&str, &str); 2] =
+    [("content-type", "message.content_type"), ("persistent", "message.persistent")];
+
+/// What the names of the server's own headers begin with.
+const OURS: &str = "x-footbridge-";
+
+/// The longest name or content type in bytes: AMQP's short string.
+const SHORT: usize = 255;
+
+/// The message that `request` asks to publish, with a new id.
+pub(crate) fn of_request(
+    request: PublishRequest,
+    destinations: &Destinations,
+    config: &Config,
+) -> Result<Message, Refusal> {
+    let destination = destination(&request.destination, destinations)?;
+    let Some(message) = request.message else {
+        return Err(Refusal::invalid("message", "is missing"));
+    };
+    let (body, implied_type) = body(message.body, config.max_message_bytes())?;
+    let content_type = content_type(message.content_type, implied_type)?;
+    if message.headers.len() > config.max_headers {
+        let (count, most) = (message.headers.len(), config.max_headers);
+        let problem = format!("has {count} headers and may have {most}");
+        return Err(Refusal::invalid("message.headers", problem));
+    }
+    let mut headers = Vec::with_capacity(message.headers.len() + 1);
+    headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
+    for (index, Header { name, value }) in message.headers.into_iter().enumerate() {
+        check_header(index, &name, &value, config.max_header_bytes())?;
+        headers.push((name.into(), value.into()));
+    }
+    let mut out = Message::new(destination, body);
+    out.headers = headers;
+    // A confirm alone does not outlive the broker's restart, and who publishes here was promised more.
+    out.persistent = message.persistent.unwrap_or(true);
+    Ok(out)
+}
+
+fn destination(text: &str, destinations: &Destinations) -> Result<Destination, Refusal> {
+    if text.is_empty() {
+        return Err(Refusal::invalid("destination", "is missing"));
+    }
+    let destination = destinations
+        .parse(text, Verb::Send)
+        .map_err(|error| Refusal::invalid("destination", error.to_string()))?;
+    match destination.kind() {
+        kind @ (Kind::User | Kind::Group | Kind::App) => {
+            let problem =
+                format!("is of kind {kind}, which Publish does not reach: use a topic or a queue");
+            Err(Refusal::invalid("destination", problem))
+        }
+        _ => Ok(destination),
+    }
+}
+
+/// The body, and the type it has if the sender names none.
+fn body(body: Option<Body>, limit: usize) -> Result<(Bytes, Option<&'static str>), Refusal> {
+    let (field, bytes, implied_type) = match body {
+        None => {
+            return Err(Refusal::invalid("message.body", "is missing: set text, bytes or json"));
+        }
+        Some(Body::Text(text)) => ("message.text", text.into(), Some("text/plain")),
+        Some(Body::Bytes(bytes)) => ("message.bytes", bytes, None),
+        Some(Body::Json(json)) => ("message.json", json.into(), Some("application/json")),
+    };
+    if bytes.len() > limit {
+        let problem = format!("is too long: it has {} bytes and may have {limit}", bytes.len());
+        return Err(Refusal::invalid(field, problem));
+    }
+    if field == "message.json" {
+        serde_json::from_slice::<IgnoredAny>(&bytes)
+            .map_err(|error| Refusal::invalid(field, format!("is not JSON: {error}")))?;
+    }
+    Ok((bytes, implied_type))
+}
+
+fn content_type(
+    named: String,
+    implied: Option<&'static str>,
+) -> Result<Option<ByteString>, Refusal> {
+    const FIELD: &str = "message.content_type";
+    if named.is_empty() {
+        return Ok(implied.map(ByteString::from_static));
+    }
+    printable(FIELD, &named)?;
+    short(FIELD, &named)?;
+    Ok(Some(named.into()))
+}
+
+fn check_header(index: usize, name: &str, value: &str, limit: usize) -> Result<(), Refusal> {
+    let field = |part: &str| format!("message.headers[{index}]{part}");
+    if name.is_empty() {
+        return Err(Refusal::invalid(field(".name"), "is empty"));
+    }
+    printable(field(".name"), name)?;
+    short(field(".name"), name)?;
+    printable(field(".value"), value)?;
+    let length = name.len() + value.len();
+    if length > limit {
+        let problem =
+            format!("is too long: name and value have {length} bytes and may have {limit}");
+        return Err(Refusal::invalid(field(""), problem));
+    }
+    // STOMP 1.0 trims names: what would read as a reserved name then is one.
+    let name = name.trim();
+    if RESERVED.contains(&name) || name.starts_with(OURS) {
+        let problem = format!("is reserved: the server sets '{name}'");
+        return Err(Refusal::invalid(field(".name"), problem));
+    }
+    if let Some((_, instead)) = FIELDS.iter().find(|(reserved, _)| *reserved == name) {
+        let problem = format!("is reserved: set {instead} in place of a header '{name}'");
+        return Err(Refusal::invalid(field(".name"), problem));
+    }
+    Ok(())
+}
+
+fn printable(field: impl Into<String>, text: &str) -> Result<(), Refusal> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => {
+            let problem = format!("holds a control character (code {})", u32::from(c));
+            Err(Refusal::invalid(field, problem))
+        }
+        None => Ok(()),
+    }
+}
+
+fn short(field: impl Into<String>, text: &str) -> Result<(), Refusal> {
+    if text.len() > SHORT {
+        let problem = format!("is too long: it has {} bytes and may have {SHORT}", text.len());
+        return Err(Refusal::invalid(field, problem));
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Every metric of the notifier, its help text and its labels.
+//!
+//! Labels come from closed lists, never from a destination or a caller.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// What a notifier counts.
+pub struct Metrics {
+    pub(crate) streams: Gauge,
+    publishes: Family<Published, Counter>,
+    confirm_seconds: Histogram,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Published {
+    outcome: Outcome,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's spelling")]
+pub(crate) enum Outcome {
+    /// The broker took responsibility.
+    confirmed,
+    /// The request is wrong.
+    invalid,
+    /// No queue took it.
+    unroutable,
+    /// The broker refused it.
+    refused,
+    /// The broker was there, and did not confirm in time.
+    late,
+    /// The broker was away.
+    unavailable,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let metrics = Self {
+            streams: Gauge::default(),
+            publishes: Family::default(),
+            confirm_seconds: Histogram::new(exponential_buckets(0.000_1, 2.5, 14)),
+        };
+        for outcome in [
+            Outcome::confirmed,
+            Outcome::invalid,
+            Outcome::unroutable,
+            Outcome::refused,
+            Outcome::late,
+            Outcome::unavailable,
+        ] {
+            drop(metrics.publishes.get_or_create(&Published { outcome }));
+        }
+        metrics
+    }
+
+    /// Adds them to `registry` under the prefix `notifier`, which keeps its own hold of them.
+    pub fn register(&self, registry: &mut Registry) {
+        let notifier = registry.sub_registry_with_prefix("notifier");
+        notifier.register("streams", "Streams of publishes now", self.streams.clone());
+        notifier.register("publishes", "Messages to publish, by outcome", self.publishes.clone());
+        notifier.register_with_unit(
+            "confirm",
+            "Time from a request to its confirm",
+            Unit::Seconds,
+            self.confirm_seconds.clone(),
+        );
+    }
+
+    pub(crate) fn published(&self, outcome: Outcome, after: Duration) {
+        self.publishes.get_or_create(&Published { outcome }).inc();
+        if outcome == Outcome::confirmed {
+            self.confirm_seconds.observe(after.as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Why a message was not confirmed, and how a caller is told.
+//!
+//! A single call ends with a gRPC status and google.rpc details; on a stream the same is an answer.
+
+use std::time::Duration;
+
+use broker::{ConfirmError, MessageId, PublishError};
+use proto::v1::Failure;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::metrics::Outcome;
+
+/// When a caller may try again while the broker is away: about as long as a broker takes to be
+/// found again once it is back.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Whom a reason in google.rpc.ErrorInfo is from.
+const DOMAIN: &str = "footbridge";
+
+/// The reason of those after which the message may be there nonetheless.
+const UNCONFIRMED: &str = "UNCONFIRMED";
+
+/// Why a message was not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The request is wrong.
+    #[error("{field} {problem}")]
+    Invalid {
+        /// The field, as a path from the request.
+        field: String,
+        /// Reads on from the field.
+        problem: String,
+    },
+    /// No queue took the message.
+    #[error("{0}")]
+    Unroutable(String),
+    /// The broker refused the message.
+    #[error("{0}")]
+    Refused(String),
+    /// The broker is there, and did not confirm in time; it may yet do so.
+    #[error("the broker did not confirm the message in time: it may or may not be delivered")]
+    Late(MessageId),
+    /// The broker is away, and the message was not published.
+    #[error("{0}: the message was not published")]
+    Away(String),
+    /// The broker is away; it may have taken the message before, or take it once it is back.
+    #[error("{why}: the message may or may not be delivered")]
+    AwayUnconfirmed {
+        /// What is known of the broker.
+        why: String,
+        /// The message.
+        id: MessageId,
+    },
+}
+
+impl Refusal {
+    pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.into() }
+    }
+
+    /// What the broker said to a publish.
+    pub(crate) fn of_publish(error: PublishError) -> Self {
+        match &error {
+            PublishError::Unsupported { .. } => {
+                Self::invalid("destination", format!("is not to be had: {error}"))
+            }
+            PublishError::TooLarge { .. } => {
+                Self::invalid("message.body", format!("is too long: {error}"))
+            }
+            PublishError::LimitReached { .. } => Self::Refused(error.to_string()),
+            _ => Self::Away(error.to_string()),
+        }
+    }
+
+    /// What the broker said of message `id` that it was handed.
+    pub(crate) fn of_confirm(error: ConfirmError, id: MessageId) -> Self {
+        match &error {
+            ConfirmError::Refused(_) => Self::Refused(error.to_string()),
+            ConfirmError::Unroutable => Self::Unroutable(error.to_string()),
+            _ => Self::AwayUnconfirmed { why: error.to_string(), id },
+        }
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Invalid { .. } => Outcome::invalid,
+            Self::Unroutable(_) => Outcome::unroutable,
+            Self::Refused(_) => Outcome::refused,
+            Self::Late(_) => Outcome::late,
+            Self::Away(_) | Self::AwayUnconfirmed { .. } => Outcome::unavailable,
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Invalid { .. } => Code::InvalidArgument,
+            Self::Unroutable(_) => Code::NotFound,
+            Self::Refused(_) => Code::ResourceExhausted,
+            Self::Late(_) => Code::DeadlineExceeded,
+            Self::Away(_) | Self::AwayUnconfirmed { .. } => Code::Unavailable,
+        }
+    }
+
+    fn retry_delay(&self) -> Option<Duration> {
+        (self.code() == Code::Unavailable).then_some(RETRY_DELAY)
+    }
+
+    /// The id of a message that may be there nonetheless.
+    fn unconfirmed(&self) -> Option<MessageId> {
+        match self {
+            Self::Late(id) | Self::AwayUnconfirmed { id, .. } => Some(*id),
+            Self::Invalid { .. } | Self::Unroutable(_) | Self::Refused(_) | Self::Away(_) => None,
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let mut details = ErrorDetails::new();
+        if let Refusal::Invalid { field, problem } = &refusal {
+            details.add_bad_request_violation(field, problem);
+        }
+        if let Some(id) = refusal.unconfirmed() {
+            let about = [("message_id".to_owned(), id.to_string())];
+            details.set_error_info(UNCONFIRMED, DOMAIN, about);
+        }
+        if let Some(delay) = refusal.retry_delay() {
+            details.set_retry_info(Some(delay));
+        }
+        Self::with_error_details(refusal.code(), refusal.to_string(), details)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            code: refusal.code().into(),
+            message: refusal.to_string(),
+            retry_delay: refusal.retry_delay().and_then(|delay| delay.try_into().ok()),
+            unconfirmed_message_id: refusal
+                .unconfirmed()
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+            field: match refusal {
+                Refusal::Invalid { field, .. } => field,
+                _ => String::new(),
+            },
+        }
+    }
+}

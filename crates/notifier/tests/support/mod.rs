@@ -1,0 +1,89 @@
+//! A notifier on a free port with the embedded broker, and a client.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::destination::Verb;
+use broker::{Broker, Destinations, SubscribeRequest, Subscription};
+use broker_embedded::EmbeddedBroker;
+use notifier::{Config, Notifier, Parts};
+use proto::v1::message::Body;
+use proto::v1::notifications_client::NotificationsClient;
+use proto::v1::{Header, Message, PublishRequest};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+/// Longer than anything here takes on a busy machine; reached only when something is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Node {
+    pub(crate) broker: Arc<EmbeddedBroker>,
+    /// Connects with the first call.
+    pub(crate) channel: Channel,
+    pub(crate) client: NotificationsClient<Channel>,
+    stop: Option<oneshot::Sender<()>>,
+    run: JoinHandle<()>,
+}
+
+pub(crate) fn config() -> Config {
+    Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() }
+}
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(config(), broker_embedded::Config::default()).await
+    }
+
+    pub(crate) async fn start_with(config: Config, embedded: broker_embedded::Config) -> Self {
+        config.check().unwrap();
+        let broker = Arc::new(EmbeddedBroker::new(embedded));
+        let destinations = Destinations::default();
+        let parts = Parts { config, broker: broker.clone(), destinations };
+        let notifier = Notifier::bind(parts).await.unwrap();
+        let url = format!("http://{}", notifier.address().unwrap());
+        let channel = Channel::from_shared(url).unwrap().connect_lazy();
+        let (stop, stopped) = oneshot::channel();
+        let run = tokio::spawn(notifier.run(async {
+            let _ = stopped.await;
+        }));
+        let client = NotificationsClient::new(channel.clone());
+        Self { broker, channel, client, stop: Some(stop), run }
+    }
+
+    /// Asks the node to stop.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits until it has.
+    pub(crate) async fn stopped(&mut self) {
+        patiently(&mut self.run).await.unwrap();
+    }
+
+    pub(crate) async fn subscribe(&self, destination: &str) -> Subscription {
+        let destination = Destinations::default().parse(destination, Verb::Subscribe).unwrap();
+        self.broker.subscribe(SubscribeRequest { destination, prefetch: 10_000 }).await.unwrap()
+    }
+}
+
+pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("what was waited for did not come")
+}
+
+pub(crate) fn request(destination: &str, body: Body) -> PublishRequest {
+    let message = Message { body: Some(body), ..Message::default() };
+    PublishRequest { destination: destination.to_owned(), message: Some(message) }
+}
+
+pub(crate) fn text(destination: &str, text: &str) -> PublishRequest {
+    request(destination, Body::Text(text.to_owned()))
+}
+
+pub(crate) fn header(name: &str, value: &str) -> Header {
+    Header { name: name.to_owned(), value: value.to_owned() }
+}
