@@ -2,12 +2,15 @@
 
 mod support;
 
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use notifier::Config;
 use proto::v1::message::Body;
+use proto::v1::notifications_client::NotificationsClient;
 use proto::v1::{Message, PublishRequest};
 use support::{Node, config, header, patiently, request, text};
-use tonic::Code;
+use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 #[tokio::test]
@@ -264,4 +267,27 @@ async fn a_request_far_beyond_the_limit_is_not_read() {
     let body = "x".repeat(8 * 1024 * 1024);
     let status = node.client.publish(text("/topic/a", &body)).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+}
+
+#[tokio::test]
+async fn json_may_be_nested_as_deep_as_it_fits() {
+    let mut node = Node::start().await;
+    let depth = 500_000;
+    let json = "[".repeat(depth) + &"]".repeat(depth);
+    node.client.publish(request("/topic/a", Body::Json(json))).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_connection_more_than_there_may_be_waits_for_another_to_close() {
+    let config = Config { max_connections: 1, ..config() };
+    let mut node = Node::start_with(config, broker_embedded::Config::default()).await;
+    node.client.publish(text("/topic/a", "x")).await.unwrap();
+
+    let mut second = NotificationsClient::new(node.another_channel());
+    let mut impatient = Request::new(text("/topic/a", "x"));
+    impatient.set_timeout(Duration::from_millis(200));
+    second.publish(impatient).await.unwrap_err();
+
+    node.hang_up();
+    patiently(second.publish(text("/topic/a", "x"))).await.unwrap();
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tonic::transport::Channel;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Node {
+    address: SocketAddr,
     pub(crate) broker: Arc<EmbeddedBroker>,
     /// Connects with the first call.
     pub(crate) channel: Channel,
@@ -45,14 +47,25 @@ impl Node {
         let destinations = Destinations::default();
         let parts = Parts { config, broker: broker.clone(), destinations };
         let notifier = Notifier::bind(parts).await.unwrap();
-        let url = format!("http://{}", notifier.address().unwrap());
-        let channel = Channel::from_shared(url).unwrap().connect_lazy();
+        let address = notifier.address().unwrap();
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(notifier.run(async {
             let _ = stopped.await;
         }));
         let client = NotificationsClient::new(channel.clone());
-        Self { broker, channel, client, stop: Some(stop), run }
+        Self { address, broker, channel, client, stop: Some(stop), run }
+    }
+
+    /// A connection of its own, opened with the first call.
+    pub(crate) fn another_channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+
+    /// Closes the connection that the node was started with.
+    pub(crate) fn hang_up(&mut self) {
+        self.channel = self.another_channel();
+        self.client = NotificationsClient::new(self.channel.clone());
     }
 
     /// Asks the node to stop.
