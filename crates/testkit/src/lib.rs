@@ -8,7 +8,7 @@
 //!   ends in any other way, `kill -9` included;
 //! - `start` returns when the server answers its protocol, not when it has been running a while.
 //!
-//! The servers are those of the Debian packages `rabbitmq-server` and `redis-server`; the error
+//! `cargo run -p testkit -- rabbitmq` starts one to play with. The servers are those of the Debian packages `rabbitmq-server` and `redis-server`; the error
 //! names the package when one is missing.
 
 mod command;

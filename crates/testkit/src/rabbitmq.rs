@@ -227,22 +227,24 @@ impl RabbitMq {
             return Err(StartError::Running { server: "rabbitmq" });
         }
         let mut command = Command::new(format!("{BIN}/rabbitmq-server"));
-        for (name, value) in self.environment() {
-            command.env(name, value);
-        }
+        command.env_clear().envs(self.environment());
         let uri = self.uri();
         let listening: Vec<u16> = [self.ports.get(AMQP)]
             .into_iter()
             .chain(self.plugins.iter().map(|plugin| self.ports.get(plugin.port())))
             .collect();
         let node = self.node.insert(self.sandbox.start("rabbitmq", PACKAGE, &mut command)?);
-        node.wait_until_ready(START_PATIENCE, async || {
+        let ready = async || {
             for &port in &listening {
                 can_connect(port).await?;
             }
             can_open(&uri).await
-        })
-        .await
+        };
+        let started = node.wait_until_ready(START_PATIENCE, ready).await;
+        if started.is_err() {
+            self.kill();
+        }
+        started
     }
 
     /// Runs `rabbitmqctl` on the node and returns what it printed.
@@ -251,7 +253,7 @@ impl RabbitMq {
     /// When it fails, with what it printed; when it takes longer than a minute.
     pub async fn ctl(&self, arguments: &[&str]) -> Result<String, CommandError> {
         let mut command = tokio::process::Command::new(format!("{BIN}/rabbitmqctl"));
-        command.arg("--quiet").args(arguments).envs(self.environment());
+        command.arg("--quiet").args(arguments).env_clear().envs(self.environment());
         command::run(&mut command).await
     }
 
@@ -266,18 +268,24 @@ impl RabbitMq {
             // What the node was configured with.
             false => "element(2, application:get_env(rabbit, vm_memory_high_watermark))",
         };
-        // The answer comes when the alarm is set or cleared, not when the limit is written down.
-        let set = format!("vm_memory_monitor:set_vm_memory_high_watermark({watermark}).");
+        // Setting the limit raises or clears the alarm by a message; the answer to the question
+        // after it comes when every connection's process has been sent the news.
+        let set = format!(
+            "ok = vm_memory_monitor:set_vm_memory_high_watermark({watermark}), \
+             rabbit_alarm:get_alarms()."
+        );
         self.ctl(&["eval", &set]).await.map(drop)
     }
 
-    /// The environment of every program of this node. Each variable that has a default in `/etc` or
-    /// `/var` is set.
+    /// The whole environment of every program of this node. Each variable that has a default in
+    /// `/etc` or `/var` is set.
     fn environment(&self) -> Vec<(&'static str, String)> {
         let in_directory = |name: &str| self.sandbox.path().join(name).display().to_string();
         let port = |n: u16| self.ports.get(n).to_string();
         vec![
-            ("HOME", in_directory("")),
+            ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".to_owned()),
+            // Where the cookie is.
+            ("HOME", self.sandbox.path().display().to_string()),
             ("LC_ALL", "C.UTF-8".to_owned()),
             ("ERL_EPMD_PORT", port(EPMD)),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),

@@ -133,7 +133,11 @@ impl Redis {
             .arg("--dir")
             .arg(stored);
         let server = self.server.insert(self.sandbox.start("redis", PACKAGE, &mut command)?);
-        server.wait_until_ready(PATIENCE, async || ping(port).await).await
+        let started = server.wait_until_ready(PATIENCE, async || ping(port).await).await;
+        if started.is_err() {
+            self.kill();
+        }
+        started
     }
 
     /// Like [`start_again`](Redis::start_again), but empty, as after the loss of its disk.

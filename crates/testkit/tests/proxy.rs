@@ -1,6 +1,6 @@
 //! Each fault of the proxy, in front of a plain TCP echo.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -137,17 +137,17 @@ async fn half_open_hides_that_one_side_went_away() {
 #[tokio::test]
 async fn a_delay_is_added_both_ways_and_not_to_the_throughput() {
     let (mut proxy, mut client) = proxied().await;
-    let delay = Duration::from_millis(150);
+    let delay = Duration::from_millis(400);
     proxy.delay(delay);
 
     let start = Instant::now();
     round_trip(&mut client, b"x").await.unwrap();
     assert!(start.elapsed() >= 2 * delay, "{:?}", start.elapsed());
 
-    // Chunks travel together: one after the other, the 40 of them would take 12 s.
+    // Chunks travel together: one after the other, the 40 of them would take 32 s.
     let start = Instant::now();
     round_trip(&mut client, &vec![7; 40 * 16 * 1024]).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(16), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -181,15 +181,20 @@ async fn a_sender_feels_a_receiver_that_does_not_read() {
     let proxy = Proxy::start(target.local_addr().unwrap()).await.unwrap();
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     let _unread = target.accept().await.unwrap();
-    // Far more than the proxy and the sockets' buffers hold.
-    let sent = timeout(Duration::from_secs(2), client.write_all(&vec![0; 200_000_000])).await;
-    assert!(sent.is_err());
+    let (chunk, mut sent) = (vec![0; 64 * 1024], 0);
+    while let Ok(written) = timeout(Duration::from_secs(1), client.write(&chunk)).await {
+        sent += written.unwrap();
+        // Twice what the proxy and four socket buffers hold.
+        assert!(sent < 64 * 1024 * 1024);
+    }
 }
 
 #[tokio::test]
 async fn a_client_whose_target_is_away_is_closed() {
-    let target = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let proxy = Proxy::start(target).await.unwrap();
+    // A port that is taken and refuses.
+    let mut away = Proxy::start(echo().await).await.unwrap();
+    away.cut().await;
+    let proxy = Proxy::start(away.address()).await.unwrap();
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     assert!(is_closed(&mut client).await);
 }

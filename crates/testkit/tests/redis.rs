@@ -1,7 +1,5 @@
 //! A Redis of one's own: it starts, dies, and comes back with what it was to keep.
 
-#![allow(clippy::unwrap_used)]
-
 use testkit::{Persistence, Redis, StartError};
 use tokio::net::TcpStream;
 
