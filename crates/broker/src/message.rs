@@ -1,6 +1,7 @@
 //! A message on its way through the broker.
 
 use std::fmt;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -52,5 +53,31 @@ impl MessageId {
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Text that is no message id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a message id is a ULID: 26 letters and digits")]
+pub struct NoMessageId;
+
+/// Reads what `Display` writes, as it comes back from another node.
+impl FromStr for MessageId {
+    type Err = NoMessageId;
+
+    fn from_str(text: &str) -> Result<Self, NoMessageId> {
+        Ulid::from_string(text).map(Self).map_err(|_| NoMessageId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_it_is_written() {
+        let id = MessageId::new();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("order-1".parse::<MessageId>(), Err(NoMessageId));
     }
 }
