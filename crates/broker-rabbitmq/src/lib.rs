@@ -1,1 +1,224 @@
-//! RabbitMQ over AMQP 0-9-1, multiplexed.
+//! RabbitMQ over AMQP 0-9-1, multiplexed: two connections per node, whatever the number of clients.
+//!
+//! One connection publishes and hears confirms, the other consumes and declares. Topics come to the
+//! node by one queue of its own and are split here; a queue subscription is one AMQP consumer on a
+//! shared channel.
+//!
+//! Invariants
+//! - An outage ends no subscription. What was desired (connections, the topic queue, bindings,
+//!   consumers, unconfirmed publishes) is rebuilt on the next connection, each item failing alone.
+//! - A confirm is RabbitMQ's own. Until it comes the message is retained, and published again if its
+//!   connection goes away; what waits longer than `publish_timeout` is given up, and says so.
+//! - lapin's recovery is off: an old connection's channels and tags are inert, never mistaken for new.
+//!
+//! Not here: exchanges, AMQP queues, temporary and reply queues as destinations; who may do what.
+
+mod bindings;
+mod config;
+mod consumer_channels;
+mod declarations;
+mod headers;
+mod lane;
+mod link;
+mod names;
+mod publisher;
+mod queues;
+mod recent;
+mod retained;
+mod status;
+mod supervisor;
+mod topic_queue;
+mod topics;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use broker::destination::Kind;
+use broker::{
+    Broker, BrokerState, Confirm, DeleteError, Destination, Message, PublishError, PublisherId,
+    SubscribeError, SubscribeRequest, Subscription,
+};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use ulid::Ulid;
+
+pub use config::{Config, Invalid, Uri};
+
+use bindings::Bindings;
+use consumer_channels::ConsumerChannels;
+use declarations::Declarations;
+use names::Names;
+use publisher::Publisher;
+use queues::Queues;
+use status::{Part, Status};
+use supervisor::Supervisor;
+use topic_queue::TopicQueue;
+use topics::Topics;
+
+/// RabbitMQ as a [`Broker`]. Dropping it ends its subscriptions and connections; its topic queue
+/// expires, unless [`close`](Self::close) has deleted it.
+pub struct RabbitMqBroker {
+    status: Arc<Status>,
+    publisher: Publisher,
+    topics: Arc<Topics>,
+    queues: Queues,
+    leaving: CancellationToken,
+    /// Taken by the one who closes. Held for the taking.
+    topic_queue: Mutex<Option<JoinHandle<()>>>,
+    closing: CancellationToken,
+    _closing: DropGuard,
+}
+
+impl RabbitMqBroker {
+    /// A broker that connects to RabbitMQ as soon as there is one; until then its state is down, and
+    /// what is asked of it waits. `boot` names this process in RabbitMQ: no other has the same.
+    ///
+    /// `config` is taken as it is; see [`Config::check`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(config: Config, boot: Ulid) -> Self {
+        let config = Arc::new(config);
+        let names = Arc::new(Names::new(&config, boot));
+        let status = Arc::new(Status::new());
+        let (closing, leaving) = (CancellationToken::new(), CancellationToken::new());
+        let connection = |part, use_of_it| {
+            let supervisor = Supervisor {
+                config: config.clone(),
+                status: status.clone(),
+                part,
+                name: format!("{} {} {use_of_it}", config.namespace, names.boot()),
+                closing: closing.clone(),
+            };
+            supervisor.start()
+        };
+        let publishing = connection(Part::Publish, "publish");
+        let consuming = connection(Part::Consume, "consume");
+        let declarations = Arc::new(Declarations::new(consuming.clone()));
+        let publisher =
+            Publisher::start(&config, names.clone(), status.clone(), &publishing, &declarations);
+        let bindings = Arc::<Bindings>::default();
+        let topics = Arc::new(Topics::new(
+            names.clone(),
+            status.clone(),
+            bindings.clone(),
+            config.subscribe_timeout,
+        ));
+        let topic_queue = TopicQueue {
+            config: config.clone(),
+            names,
+            status: status.clone(),
+            links: consuming.clone(),
+            declarations: declarations.clone(),
+            bindings,
+            topics: topics.clone(),
+            leaving: leaving.clone(),
+            generation: 0,
+        };
+        let topic_queue = tokio::spawn(topic_queue.run());
+        let queues = Queues {
+            links: consuming,
+            status: status.clone(),
+            declarations,
+            channels: Arc::<ConsumerChannels>::default(),
+            timeout: config.subscribe_timeout,
+            reconnect_pause: config.reconnect_pause,
+            closing: closing.clone(),
+        };
+        Self {
+            status,
+            publisher,
+            topics,
+            queues,
+            leaving,
+            topic_queue: Mutex::new(Some(topic_queue)),
+            _closing: closing.clone().drop_guard(),
+            closing,
+        }
+    }
+
+    /// Waits for the confirms that are due, at most for `publish_timeout`, undoes the bindings,
+    /// deletes the topic queue and closes the connections. What is asked of the broker from now on
+    /// may be lost.
+    pub async fn close(&self) {
+        self.publisher.drain().await;
+        self.leaving.cancel();
+        let topic_queue = self.topic_queue.lock().take();
+        if let Some(mut topic_queue) = topic_queue {
+            // Without RabbitMQ there is nothing to leave.
+            let away = async {
+                let mut state = self.status.subscribe();
+                let _ = state.wait_for(|state| matches!(state.link, broker::Link::Down(_))).await;
+            };
+            tokio::select! {
+                _ = &mut topic_queue => {}
+                () = away => topic_queue.abort(),
+            }
+        }
+        self.closing.cancel();
+    }
+
+    /// How many bytes of messages wait for RabbitMQ's confirm.
+    pub fn unconfirmed_bytes(&self) -> usize {
+        self.publisher.unconfirmed_bytes()
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitMqBroker {
+    /// Waits while more is retained than the configuration allows. A message that AMQP cannot carry
+    /// is refused by its confirm.
+    async fn publish(
+        &self,
+        publisher: PublisherId,
+        message: Message,
+    ) -> Result<Confirm, PublishError> {
+        self.publisher.publish(publisher, message).await
+    }
+
+    /// Waits for RabbitMQ up to `subscribe_timeout`.
+    async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, SubscribeError> {
+        let prefetch = request.prefetch.max(1);
+        match &request.destination {
+            Destination::Topic(topic) => self.topics.subscribe(topic, prefetch).await,
+            Destination::Queue(name) => self.queues.subscribe(name, prefetch).await,
+            other => Err(SubscribeError::Unsupported {
+                kind: other.kind().as_str(),
+                instead: instead_of(other.kind()),
+            }),
+        }
+    }
+
+    async fn delete(&self, destination: &Destination) -> Result<(), DeleteError> {
+        match destination {
+            Destination::Queue(name) => self.queues.delete(name).await,
+            other => Err(DeleteError::Unsupported { kind: other.kind().as_str() }),
+        }
+    }
+
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.status.subscribe()
+    }
+}
+
+impl fmt::Debug for RabbitMqBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitMqBroker").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// What to do where there is no such destination.
+pub(crate) fn instead_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exchange => "exchanges cannot be named as destinations; use a topic",
+        Kind::AmqQueue => "queues that others declared cannot be named; use a queue",
+        Kind::TempQueue | Kind::ReplyQueue => "reply queues cannot be named; use a queue",
+        Kind::User | Kind::Group | Kind::App => {
+            "they are handled by the gateway and do not reach a broker by themselves"
+        }
+        Kind::Topic | Kind::Queue | Kind::Off => "use a topic or a queue",
+    }
+}

@@ -1,0 +1,234 @@
+//! How to reach RabbitMQ, and how much to hold for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use lapin::uri::AMQPUri;
+use serde::{Deserialize, Serialize};
+
+/// The settings of a [`RabbitMqBroker`](crate::RabbitMqBroker).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where RabbitMQ is: `amqp://user:password@host:port/vhost`, or `amqps:` for TLS; the default
+    /// vhost is written `%2f`. Of several, such as the nodes of a cluster, each connection takes
+    /// one at random and goes on to the next when it fails. Default: `guest` on this machine.
+    pub uris: Vec<Uri>,
+    /// Begins the name of everything that is ours in RabbitMQ, `footbridge` by default. Gateways
+    /// that shall reach each other's clients have the same; 1 to 64 bytes.
+    pub namespace: String,
+    /// The exchange behind `/topic`, `amq.topic` by default. Another one is declared as a durable
+    /// topic exchange.
+    pub topic_exchange: String,
+    /// How long a publish may wait, for room and for its confirm, while RabbitMQ is away or takes
+    /// nothing. 60 s by default.
+    #[serde(with = "humantime_serde")]
+    pub publish_timeout: Duration,
+    /// How long a subscription or a deletion may wait for RabbitMQ, 30 s by default.
+    #[serde(with = "humantime_serde")]
+    pub subscribe_timeout: Duration,
+    /// How long one attempt to connect may take, 10 s by default.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// The longest pause between two attempts to connect, 5 s by default. Pauses begin at 100 ms
+    /// and double; each is shortened at random by up to a half.
+    #[serde(with = "humantime_serde")]
+    pub reconnect_pause: Duration,
+    /// The AMQP heart-beat in whole seconds, 5 s by default: a connection on which nothing came for
+    /// two of them is given up.
+    #[serde(with = "humantime_serde")]
+    pub heart_beat: Duration,
+    /// How many bytes of messages may wait for their confirms, 64 MiB by default. What is beyond
+    /// waits with its publisher.
+    pub retained: ByteSize,
+    /// The longest body in bytes, 16 MiB by default, which is the limit of RabbitMQ 4. A message
+    /// with a longer one is refused.
+    pub max_message: ByteSize,
+    /// On how many AMQP channels topics are published, and on how many more queues: 4 by default,
+    /// 1 to 64. A publisher keeps to one of each, for its order.
+    pub publish_channels: u16,
+    /// How many deliveries of this node's topic queue may be on their way to it, 1,000 by default.
+    pub topic_prefetch: u16,
+    /// How many topic messages RabbitMQ keeps for this node while it is away or behind, 100,000 by
+    /// default. Beyond it the oldest are dropped.
+    pub topic_queue_length: u32,
+    /// How long RabbitMQ keeps the topic queue of a node that is gone, 120 s by default.
+    #[serde(with = "humantime_serde")]
+    pub topic_queue_expiry: Duration,
+}
+
+/// An AMQP URI. It may hold a password, which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uri(String);
+
+/// A value that no broker can run with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} {why}")]
+pub struct Invalid {
+    /// The key in the configuration.
+    pub key: &'static str,
+    /// What its value must be.
+    pub why: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            uris: vec![Uri::from("amqp://guest:guest@127.0.0.1:5672/%2f")],
+            namespace: "footbridge".to_owned(),
+            topic_exchange: "amq.topic".to_owned(),
+            publish_timeout: Duration::from_secs(60),
+            subscribe_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            reconnect_pause: Duration::from_secs(5),
+            heart_beat: Duration::from_secs(5),
+            retained: ByteSize::mib(64),
+            max_message: ByteSize::mib(16),
+            publish_channels: 4,
+            topic_prefetch: 1_000,
+            topic_queue_length: 100_000,
+            topic_queue_expiry: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Config {
+    /// Whether a broker can run with these values.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let invalid = |key, why: &str| Err(Invalid { key, why: why.to_owned() });
+        if self.uris.is_empty() {
+            return invalid("uris", "must name at least one RabbitMQ");
+        }
+        for uri in &self.uris {
+            if let Err(why) = uri.parse() {
+                return Err(Invalid { key: "uris", why: format!("hold {uri:?}: {why}") });
+            }
+        }
+        if self.namespace.is_empty() || self.namespace.len() > 64 {
+            return invalid("namespace", "must be 1 to 64 bytes");
+        }
+        if self.namespace.starts_with("amq.") {
+            return invalid("namespace", "must not begin with amq., which is RabbitMQ's own");
+        }
+        if self.topic_exchange.is_empty() || self.topic_exchange.len() > 255 {
+            return invalid("topic_exchange", "must be 1 to 255 bytes");
+        }
+        for (key, value) in [
+            ("publish_timeout", self.publish_timeout),
+            ("subscribe_timeout", self.subscribe_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("reconnect_pause", self.reconnect_pause),
+        ] {
+            if value.is_zero() {
+                return invalid(key, "must be more than 0s");
+            }
+        }
+        if !(1..=60).contains(&self.heart_beat.as_secs()) || self.heart_beat.subsec_nanos() != 0 {
+            return invalid("heart_beat", "must be 1 to 60 whole seconds");
+        }
+        if self.max_message == ByteSize(0) {
+            return invalid("max_message", "must be at least 1");
+        }
+        // Twice, so that headers and bookkeeping of the longest message have room as well.
+        if self.retained.as_u64() < self.max_message.as_u64().saturating_mul(2) {
+            let why = format!("must be at least twice max_message, which is {}", self.max_message);
+            return Err(Invalid { key: "retained", why });
+        }
+        if self.retained > ByteSize::gib(2) {
+            return invalid("retained", "must be at most 2 GiB");
+        }
+        if !(1..=64).contains(&self.publish_channels) {
+            return invalid("publish_channels", "must be 1 to 64");
+        }
+        if self.topic_prefetch == 0 {
+            return invalid("topic_prefetch", "must be at least 1");
+        }
+        if self.topic_queue_length == 0 {
+            return invalid("topic_queue_length", "must be at least 1");
+        }
+        if !(1..=86_400).contains(&self.topic_queue_expiry.as_secs()) {
+            return invalid("topic_queue_expiry", "must be 1s to 1day");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn retained_bytes(&self) -> usize {
+        bytes(self.retained)
+    }
+
+    pub(crate) fn max_message_bytes(&self) -> usize {
+        bytes(self.max_message)
+    }
+}
+
+impl Uri {
+    pub(crate) fn parse(&self) -> Result<AMQPUri, String> {
+        self.0.parse()
+    }
+}
+
+impl From<&str> for Uri {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What stands between the scheme and the last @ is who, with which password.
+        match (self.0.find("://"), self.0.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme < at => {
+                write!(f, "\"{}://...{}\"", &self.0[..scheme], &self.0[at..])
+            }
+            _ => fmt::Debug::fmt(&self.0, f),
+        }
+    }
+}
+
+/// What this machine cannot address is as good as no limit.
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_fit_to_run() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_that_cannot_work_is_refused_by_its_key() {
+        let default = Config::default();
+        let second = Duration::from_secs(1);
+        for (config, key) in [
+            (Config { uris: vec![], ..default.clone() }, "uris"),
+            (Config { uris: vec!["rabbit:5672".into()], ..default.clone() }, "uris"),
+            (Config { namespace: String::new(), ..default.clone() }, "namespace"),
+            (Config { namespace: "amq.x".to_owned(), ..default.clone() }, "namespace"),
+            (Config { topic_exchange: String::new(), ..default.clone() }, "topic_exchange"),
+            (Config { publish_timeout: Duration::ZERO, ..default.clone() }, "publish_timeout"),
+            (Config { heart_beat: second / 2, ..default.clone() }, "heart_beat"),
+            (Config { heart_beat: second * 61, ..default.clone() }, "heart_beat"),
+            (Config { max_message: ByteSize(0), ..default.clone() }, "max_message"),
+            (Config { max_message: ByteSize::mib(33), ..default.clone() }, "retained"),
+            (Config { retained: ByteSize::gib(3), ..default.clone() }, "retained"),
+            (Config { publish_channels: 0, ..default.clone() }, "publish_channels"),
+            (Config { topic_prefetch: 0, ..default.clone() }, "topic_prefetch"),
+            (Config { topic_queue_length: 0, ..default.clone() }, "topic_queue_length"),
+            (Config { topic_queue_expiry: second / 2, ..default }, "topic_queue_expiry"),
+        ] {
+            assert_eq!(config.check().unwrap_err().key, key);
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let uri = Uri::from("amqp://guest:se@cret@rabbit:5672/%2f");
+        assert_eq!(format!("{uri:?}"), "\"amqp://...@rabbit:5672/%2f\"");
+    }
+}

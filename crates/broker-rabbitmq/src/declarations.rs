@@ -1,0 +1,199 @@
+//! What is declared, bound and deleted in RabbitMQ, one at a time on a channel of its own.
+//!
+//! Invariants
+//! - A refusal closes the channel in AMQP; this one carries nothing else, and the next operation
+//!   opens another.
+//! - What was declared on one connection is declared again on the next: another RabbitMQ may answer
+//!   there. Until the first such declaration the old ones are trusted; whoever publishes hears of it
+//!   when one is wrong, and makes it be forgotten.
+//!
+//! Not here: what ought to be declared, and when.
+
+use std::collections::HashSet;
+
+use bytestring::ByteString;
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+use parking_lot::Mutex;
+
+use crate::link::{Failure, Link, Links, current};
+use crate::names::{LIMIT, durable};
+
+/// How many declarations are remembered; with more, all are forgotten and made again when needed.
+const MEMORY: usize = 10_000;
+
+/// How long to wait after a connection went away: its end is not known everywhere at once.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// The channel for operations that may fail.
+#[derive(Debug)]
+pub(crate) struct Declarations {
+    links: Links,
+    /// The channel, with the generation of its link. Held for the length of an operation: one at a
+    /// time, for a refusal hits all that are on the channel.
+    channel: tokio::sync::Mutex<Option<(u64, Channel)>>,
+    /// Held for a lookup.
+    known: Mutex<Known>,
+}
+
+/// What a message needs to be there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    /// A durable queue of this name.
+    Queue(ByteString),
+    /// A durable topic exchange of this name.
+    Exchange(ByteString),
+}
+
+/// One operation.
+#[derive(Debug)]
+pub(crate) enum Operation<'a> {
+    /// Declares a queue, durable.
+    DeclareQueue { name: &'a str, arguments: FieldTable },
+    /// Asks for a queue without declaring it.
+    FindQueue { name: &'a str },
+    /// Deletes a queue and what it holds; one that is not there is deleted already.
+    DeleteQueue { name: &'a str },
+    /// Declares a topic exchange, durable.
+    DeclareExchange { name: &'a str },
+    /// Binds a queue.
+    Bind { queue: &'a str, exchange: &'a str, key: &'a str },
+    /// Undoes a binding; one that is not there is undone already.
+    Unbind { queue: &'a str, exchange: &'a str, key: &'a str },
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    generation: u64,
+    targets: HashSet<Target>,
+}
+
+impl Declarations {
+    pub(crate) fn new(links: Links) -> Self {
+        Self { links, channel: tokio::sync::Mutex::default(), known: Mutex::default() }
+    }
+
+    /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away. An error is
+    /// RabbitMQ's reason not to have it.
+    pub(crate) async fn ensure(&self, target: &Target) -> Result<(), String> {
+        let mut links = self.links.clone();
+        while !self.is_known(target) {
+            let Some(link) = current(&mut links).await else {
+                return Err("it is closing".to_owned());
+            };
+            match self.declare(&link, target).await {
+                Ok(()) => self.remember(&link, target),
+                Err(Failure::Refused(why)) => return Err(why),
+                Err(Failure::Lost(_)) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+        Ok(())
+    }
+
+    async fn declare(&self, link: &Link, target: &Target) -> Result<(), Failure> {
+        let operation = match target {
+            Target::Queue(name) => {
+                Operation::DeclareQueue { name, arguments: FieldTable::default() }
+            }
+            Target::Exchange(name) => Operation::DeclareExchange { name },
+        };
+        self.perform(link, operation).await.map(drop)
+    }
+
+    /// Does `operation`, and says how many messages the queue holds that it speaks of.
+    pub(crate) async fn perform(
+        &self,
+        link: &Link,
+        operation: Operation<'_>,
+    ) -> Result<u32, Failure> {
+        let mut place = self.channel.lock().await;
+        let usable = place.as_ref().filter(|(generation, channel)| {
+            *generation == link.generation && channel.status().connected()
+        });
+        let channel = match usable {
+            Some((_, channel)) => channel.clone(),
+            None => {
+                let channel = link.channel().await?;
+                *place = Some((link.generation, channel.clone()));
+                channel
+            }
+        };
+        let done = tokio::select! {
+            done = operation.perform(link, &channel) => done,
+            () = link.ended() => return Err(Failure::Lost("it ended".to_owned())),
+        };
+        done.inspect_err(|_| *place = None)
+    }
+
+    /// Makes the next use of `target` declare it again.
+    pub(crate) fn forget(&self, target: &Target) {
+        self.known.lock().targets.remove(target);
+    }
+
+    /// Makes the next use of anything declare it again.
+    pub(crate) fn forget_all(&self) {
+        self.known.lock().targets.clear();
+    }
+
+    fn is_known(&self, target: &Target) -> bool {
+        match target {
+            // Those are there from the start, and nobody may declare them.
+            Target::Exchange(name) if name.starts_with("amq.") => true,
+            target => self.known.lock().targets.contains(target),
+        }
+    }
+
+    fn remember(&self, link: &Link, target: &Target) {
+        let mut known = self.known.lock();
+        if known.generation != link.generation || known.targets.len() >= MEMORY {
+            *known = Known { generation: link.generation, targets: HashSet::new() };
+        }
+        known.targets.insert(target.clone());
+    }
+}
+
+impl Operation<'_> {
+    async fn perform(self, link: &Link, channel: &Channel) -> Result<u32, Failure> {
+        let none = FieldTable::default;
+        let done = match self {
+            Self::DeclareQueue { name, arguments } => channel
+                .queue_declare(short(name)?, durable(), arguments)
+                .await
+                .map(|queue| queue.message_count()),
+            Self::FindQueue { name } => {
+                let options = QueueDeclareOptions { passive: true, ..durable() };
+                let found = channel.queue_declare(short(name)?, options, none()).await;
+                found.map(|queue| queue.message_count())
+            }
+            Self::DeleteQueue { name } => {
+                channel.queue_delete(short(name)?, QueueDeleteOptions::default()).await
+            }
+            Self::DeclareExchange { name } => {
+                let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+                let kind = ExchangeKind::Topic;
+                channel.exchange_declare(short(name)?, kind, options, none()).await.map(|()| 0)
+            }
+            Self::Bind { queue, exchange, key } => {
+                let (queue, exchange, key) = (short(queue)?, short(exchange)?, short(key)?);
+                let options = QueueBindOptions::default();
+                channel.queue_bind(queue, exchange, key, options, none()).await.map(|()| 0)
+            }
+            Self::Unbind { queue, exchange, key } => {
+                let (queue, exchange, key) = (short(queue)?, short(exchange)?, short(key)?);
+                channel.queue_unbind(queue, exchange, key, none()).await.map(|()| 0)
+            }
+        };
+        done.map_err(|error| link.failure(&error))
+    }
+}
+
+/// A name as AMQP writes it.
+pub(crate) fn short(name: &str) -> Result<ShortString, Failure> {
+    ShortString::try_new(name).map_err(|_| {
+        let size = name.len();
+        Failure::Refused(format!("a name of {size} bytes is longer than the limit of {LIMIT}"))
+    })
+}

@@ -1,0 +1,392 @@
+//! STOMP headers as AMQP properties and table, and back, as RabbitMQ's STOMP plugin maps them.
+//!
+//! A header with a property of its own goes there; every other goes to the table as a long string.
+//! Back, long strings and integers of the table become headers, then the properties.
+//!
+//! Invariants
+//! - What is written is within what RabbitMQ takes: nothing a sender puts in a header can close the
+//!   AMQP channel that others publish on. What would is [`Unfit`].
+//! - Of headers of one name the first counts, as STOMP says.
+//! - `x-footbridge-*` in the table is ours: read here and shown to nobody.
+//!
+//! Differs from the plugin: `delivery_mode` is not a header but [`Message::persistent`]; unsigned and
+//! short integers are kept, where the plugin drops them.
+
+use broker::{Destination, Message, MessageId};
+use bytes::Bytes;
+use bytestring::ByteString;
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+const VERSION: &str = "x-footbridge-v";
+const ID: &str = "x-footbridge-id";
+const FROM: &str = "x-footbridge-from";
+const DESTINATION: &str = "x-footbridge-destination";
+const REPUBLISHED: &str = "x-footbridge-republished";
+const OURS: &str = "x-footbridge-";
+
+/// The version of the `x-footbridge-*` headers.
+const CURRENT: i32 = 1;
+
+/// What all headers may take together. They travel in one AMQP frame, of at most 128 KiB.
+const LIMIT: usize = 64 * 1024;
+
+/// Headers that STOMP gives a meaning in a MESSAGE: the server's own, which no table may set.
+const SERVERS: [&str; 8] = [
+    "ack",
+    "content-length",
+    "destination",
+    "message-id",
+    "receipt",
+    "redelivered",
+    "subscription",
+    "transaction",
+];
+
+/// The prefixes that a `reply-to` may begin with; another one names a queue.
+const PREFIXES: [&str; 6] =
+    ["/queue/", "/topic/", "/exchange/", "/amq/queue/", "/temp-queue/", "/reply-queue/"];
+
+/// Why a message cannot be carried by AMQP.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    #[error("header {name} must be {what}")]
+    Value { name: &'static str, what: &'static str },
+    #[error("header {name} is longer than {limit} bytes")]
+    ValueTooLong { name: String, limit: usize },
+    #[error("a header's name is longer than {limit} bytes")]
+    NameTooLong { limit: usize },
+    #[error("headers of {size} bytes are longer than {limit}")]
+    TooLong { size: usize, limit: usize },
+    #[error("header {name} is RabbitMQ's own")]
+    Reserved { name: String },
+    #[error("the destination's prefix is longer than the name of an exchange may be")]
+    PrefixTooLong,
+}
+
+/// What came with a delivery, besides where it came from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// The id that a node of ours gave it, if one did.
+    pub(crate) id: Option<MessageId>,
+    /// Whether it was published again because its first publish was not confirmed.
+    pub(crate) republished: bool,
+    pub(crate) headers: Vec<(ByteString, ByteString)>,
+    pub(crate) persistent: bool,
+}
+
+/// The properties of `message` as node `from` publishes it to a broker where it is `user`, if that
+/// is known.
+pub(crate) fn write(
+    message: &Message,
+    from: &str,
+    user: Option<&str>,
+) -> Result<BasicProperties, Unfit> {
+    let size = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if size > LIMIT {
+        return Err(Unfit::TooLong { size, limit: LIMIT });
+    }
+    let mut properties = BasicProperties::default();
+    let mut table = FieldTable::default();
+    let mut seen: Vec<&str> = Vec::with_capacity(message.headers.len());
+    for (name, value) in &message.headers {
+        if seen.contains(&&**name) {
+            continue;
+        }
+        seen.push(name);
+        let short = || {
+            ShortString::try_new(&**value)
+                .map_err(|_| Unfit::ValueTooLong { name: name.to_string(), limit: 255 })
+        };
+        properties = match &**name {
+            "content-type" => properties.with_content_type(short()?),
+            "content-encoding" => properties.with_content_encoding(short()?),
+            "correlation-id" => properties.with_correlation_id(short()?),
+            "reply-to" => properties.with_reply_to(short()?),
+            "amqp-message-id" => properties.with_message_id(short()?),
+            "type" => properties.with_type(short()?),
+            "app-id" => properties.with_app_id(short()?),
+            "priority" => properties.with_priority(number("priority", "0 to 255", value)?),
+            "timestamp" => {
+                properties.with_timestamp(number("timestamp", "a whole number of seconds", value)?)
+            }
+            "expiration" => {
+                let _: u32 = number("expiration", "a whole number of milliseconds", value)?;
+                properties.with_expiration(short()?)
+            }
+            // RabbitMQ closes the channel on any other name.
+            "user-id" if user != Some(&**value) => {
+                return Err(Unfit::Value {
+                    name: "user-id",
+                    what: "the name by which this node is known to RabbitMQ",
+                });
+            }
+            "user-id" => properties.with_user_id(short()?),
+            "persistent" => properties,
+            // It takes these as lists only, and closes the channel on a string.
+            "CC" | "BCC" => return Err(Unfit::Reserved { name: name.to_string() }),
+            own if own.starts_with(OURS) => properties,
+            other => {
+                let name =
+                    ShortString::try_new(other).map_err(|_| Unfit::NameTooLong { limit: 255 })?;
+                table.insert(name, AMQPValue::LongString((**value).into()));
+                properties
+            }
+        };
+    }
+    table.insert(VERSION.into(), AMQPValue::LongInt(CURRENT));
+    table.insert(ID.into(), AMQPValue::LongString(message.id.to_string().into()));
+    table.insert(FROM.into(), AMQPValue::LongString(from.into()));
+    table.insert(DESTINATION.into(), AMQPValue::LongString(message.destination.to_string().into()));
+    if message.persistent {
+        properties = properties.with_delivery_mode(2);
+    }
+    Ok(properties.with_headers(table))
+}
+
+/// The same properties, for a message that may be there already.
+pub(crate) fn republished(properties: &BasicProperties) -> BasicProperties {
+    let mut table = properties.headers().clone().unwrap_or_default();
+    table.insert(REPUBLISHED.into(), AMQPValue::LongString("true".into()));
+    properties.clone().with_headers(table)
+}
+
+/// What `properties` say to a subscriber.
+pub(crate) fn read(properties: &BasicProperties) -> Received {
+    let mut received = Received {
+        id: id(properties),
+        republished: false,
+        headers: Vec::new(),
+        persistent: *properties.delivery_mode() == Some(2),
+    };
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
+        match name.as_str() {
+            REPUBLISHED => received.republished = true,
+            name if name.starts_with(OURS) || SERVERS.contains(&name) => {}
+            name => received.headers.extend(text(value).map(|value| (name.into(), value))),
+        }
+    }
+    let mut show = |name: &str, value: Option<ByteString>| {
+        if let Some(value) = value
+            && !received.headers.iter().any(|(shown, _)| **shown == *name)
+        {
+            received.headers.push((name.into(), value));
+        }
+    };
+    let short = |value: &Option<ShortString>| value.as_ref().map(|value| value.as_str().into());
+    show("content-type", short(properties.content_type()));
+    show("content-encoding", short(properties.content_encoding()));
+    show("priority", properties.priority().map(|n| n.to_string().into()));
+    show("correlation-id", short(properties.correlation_id()));
+    show("reply-to", properties.reply_to().as_ref().map(|name| reply_to(name.as_str())));
+    show("expiration", short(properties.expiration()));
+    show("amqp-message-id", short(properties.message_id()));
+    show("timestamp", properties.timestamp().map(|n| n.to_string().into()));
+    show("type", short(properties.kind()));
+    show("user-id", short(properties.user_id()));
+    show("app-id", short(properties.app_id()));
+    received
+}
+
+/// The id that a node of ours gave the message.
+pub(crate) fn id(properties: &BasicProperties) -> Option<MessageId> {
+    match properties.headers().as_ref()?.inner().get(ID)? {
+        AMQPValue::LongString(id) => std::str::from_utf8(id.as_bytes()).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The routing keys that an AMQP publisher named besides the first.
+pub(crate) fn copies(properties: &BasicProperties) -> impl Iterator<Item = &str> {
+    let keys = match properties.headers().as_ref().and_then(|table| table.inner().get("CC")) {
+        Some(AMQPValue::FieldArray(keys)) => keys.as_slice(),
+        _ => &[],
+    };
+    keys.iter().filter_map(|key| match key {
+        AMQPValue::LongString(key) => std::str::from_utf8(key.as_bytes()).ok(),
+        _ => None,
+    })
+}
+
+/// The message of a delivery that came to `destination`.
+pub(crate) fn message(
+    received: Received,
+    destination: Destination,
+    delivery: &mut Delivery,
+) -> Message {
+    Message {
+        id: received.id.unwrap_or_else(MessageId::new),
+        destination,
+        headers: received.headers,
+        body: Bytes::from(std::mem::take(&mut delivery.data)),
+        persistent: received.persistent,
+    }
+}
+
+fn number<T: std::str::FromStr>(
+    name: &'static str,
+    what: &'static str,
+    value: &str,
+) -> Result<T, Unfit> {
+    value.parse().map_err(|_| Unfit::Value { name, what })
+}
+
+fn text(value: &AMQPValue) -> Option<ByteString> {
+    Some(match value {
+        AMQPValue::LongString(value) => String::from_utf8_lossy(value.as_bytes()).as_ref().into(),
+        AMQPValue::ShortInt(n) => n.to_string().into(),
+        AMQPValue::ShortUInt(n) => n.to_string().into(),
+        AMQPValue::LongInt(n) => n.to_string().into(),
+        AMQPValue::LongUInt(n) => n.to_string().into(),
+        AMQPValue::LongLongInt(n) => n.to_string().into(),
+        _ => return None,
+    })
+}
+
+/// A destination that replies can be sent to.
+fn reply_to(name: &str) -> ByteString {
+    if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        name.into()
+    } else {
+        format!("/reply-queue/{name}").into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::Destinations;
+    use broker::destination::Verb;
+
+    use super::*;
+
+    fn message(headers: &[(&str, &str)]) -> Message {
+        let to = Destinations::default().parse("/topic/a.b", Verb::Send).unwrap();
+        let mut message = Message::new(to, "body");
+        message.headers = headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+        message
+    }
+
+    fn written(headers: &[(&str, &str)]) -> Result<BasicProperties, Unfit> {
+        write(&message(headers), "boot", Some("guest"))
+    }
+
+    fn table(properties: &BasicProperties) -> Vec<(String, String)> {
+        let table = properties.headers().clone().unwrap_or_default();
+        table.inner().iter().map(|(n, v)| (n.to_string(), text(v).unwrap().to_string())).collect()
+    }
+
+    #[test]
+    fn a_header_with_a_property_goes_there_and_comes_back() {
+        let headers = [
+            ("content-type", "text/plain"),
+            ("content-encoding", "gzip"),
+            ("priority", "5"),
+            ("correlation-id", "c"),
+            ("reply-to", "/queue/replies"),
+            ("expiration", "1000"),
+            ("amqp-message-id", "m"),
+            ("timestamp", "1700000000"),
+            ("type", "t"),
+            ("user-id", "guest"),
+            ("app-id", "app"),
+        ];
+        let properties = written(&headers).unwrap();
+        assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "text/plain");
+        assert_eq!(*properties.priority(), Some(5));
+        assert_eq!(*properties.timestamp(), Some(1_700_000_000));
+        assert_eq!(*properties.delivery_mode(), None);
+        assert!(table(&properties).iter().all(|(name, _)| name.starts_with(OURS)));
+        assert_eq!(read(&properties).headers, message(&headers).headers);
+    }
+
+    #[test]
+    fn every_other_header_goes_to_the_table_the_first_of_a_name() {
+        let properties = written(&[("a", "1"), ("Content-Type", "x"), ("a", "2")]).unwrap();
+        let table = table(&properties);
+        assert!(table.contains(&("a".to_owned(), "1".to_owned())));
+        assert!(table.contains(&("Content-Type".to_owned(), "x".to_owned())));
+        assert_eq!(*properties.content_type(), None);
+    }
+
+    #[test]
+    fn the_id_and_the_node_travel_along_and_are_not_shown() {
+        let message = message(&[("x-footbridge-id", "forged"), ("a", "1")]);
+        let properties = write(&message, "boot", None).unwrap();
+        let received = read(&properties);
+        assert_eq!(received.id, Some(message.id));
+        assert_eq!(received.headers, [("a".into(), "1".into())]);
+        assert!(!received.republished);
+        assert!(read(&republished(&properties)).republished);
+        let from = table(&properties).into_iter().find(|(name, _)| name == FROM);
+        assert_eq!(from, Some((FROM.to_owned(), "boot".to_owned())));
+    }
+
+    #[test]
+    fn persistence_is_the_delivery_mode() {
+        let mut message = message(&[("persistent", "true")]);
+        assert!(!read(&write(&message, "boot", None).unwrap()).persistent);
+        message.persistent = true;
+        let properties = write(&message, "boot", None).unwrap();
+        assert_eq!(*properties.delivery_mode(), Some(2));
+        let received = read(&properties);
+        assert!(received.persistent && received.headers.is_empty());
+    }
+
+    #[test]
+    fn what_would_close_the_channel_is_refused() {
+        let long = "x".repeat(256);
+        let longest = "x".repeat(LIMIT);
+        for (name, value) in [
+            ("priority", "high"),
+            ("priority", "256"),
+            ("timestamp", "yesterday"),
+            ("expiration", "1s"),
+            ("user-id", "root"),
+            ("CC", "a"),
+            ("BCC", "a"),
+            ("content-type", &long),
+            (&long, ""),
+            ("a", &longest),
+        ] {
+            assert!(written(&[(name, value)]).is_err(), "{name}");
+        }
+        let unknown = write(&message(&[("user-id", "guest")]), "boot", None).unwrap_err();
+        assert_eq!(
+            unknown.to_string(),
+            "header user-id must be the name by which this node is known to RabbitMQ"
+        );
+    }
+
+    #[test]
+    fn text_and_integers_of_another_publishers_table_are_shown() {
+        let mut table = FieldTable::default();
+        table.insert("text".into(), AMQPValue::LongString("t".into()));
+        table.insert("bytes".into(), AMQPValue::LongString(vec![b'a', 0xff].into()));
+        table.insert("int".into(), AMQPValue::LongInt(-1));
+        table.insert("long".into(), AMQPValue::LongLongInt(1 << 40));
+        table.insert("bool".into(), AMQPValue::Boolean(true));
+        table.insert("nested".into(), AMQPValue::FieldTable(FieldTable::default()));
+        table.insert("destination".into(), AMQPValue::LongString("/topic/forged".into()));
+        table.insert("x-footbridge-id".into(), AMQPValue::LongString("order-1".into()));
+        let received = read(&BasicProperties::default().with_headers(table));
+        assert_eq!(received.id, None);
+        let shown = received.headers.iter().map(|(n, v)| (&**n, &**v));
+        assert_eq!(
+            Vec::from_iter(shown),
+            [("bytes", "a\u{fffd}"), ("int", "-1"), ("long", "1099511627776"), ("text", "t")]
+        );
+    }
+
+    #[test]
+    fn a_reply_to_that_names_a_queue_is_shown_as_a_destination() {
+        for (carried, shown) in [
+            ("amq.gen-1", "/reply-queue/amq.gen-1"),
+            ("/temp", "/reply-queue//temp"),
+            ("/queue/q", "/queue/q"),
+        ] {
+            let properties = BasicProperties::default().with_reply_to(carried.into());
+            assert_eq!(read(&properties).headers, [("reply-to".into(), shown.into())]);
+        }
+    }
+}

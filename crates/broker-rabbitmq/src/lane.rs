@@ -1,0 +1,291 @@
+//! One publish channel: writes what its publishers hand over, in order, and hears the confirms.
+//!
+//! Invariants
+//! - Messages are written in the order they were accepted. When the channel is gone, those that were
+//!   not confirmed are written first, in order, on the next one.
+//! - A message that RabbitMQ refuses by closing the channel is found, by writing one at a time until
+//!   it is behind, and fails alone.
+//! - What lapin attaches to a confirm as returned may belong to another: returns are matched by
+//!   `x-footbridge-id`, and no confirm of a window is believed before all of them are in. By then
+//!   each return has come, for RabbitMQ sends it before its confirm, and every confirm takes one along.
+
+use std::collections::HashSet;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use broker::{ConfirmError, MessageId};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lapin::message::BasicReturnMessage;
+use lapin::options::BasicPublishOptions;
+use lapin::{Channel, Confirmation};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use crate::declarations::Declarations;
+use crate::headers;
+use crate::link::{Failure, Link, Links, current};
+use crate::retained::{Next, Pending, Retained};
+use crate::supervisor::Pauses;
+
+/// How many messages may be unconfirmed on the channel. lapin looks through all of them for a confirm
+/// that speaks of several.
+const IN_FLIGHT: usize = 1_000;
+
+/// How many mandatory messages make a window, at most.
+const WINDOW: usize = 256;
+
+/// A publish channel and what waits for it.
+pub(crate) struct Lane {
+    /// Bounded by the room that each message holds.
+    pub(crate) incoming: UnboundedReceiver<Pending>,
+    pub(crate) links: Links,
+    pub(crate) declarations: Arc<Declarations>,
+    /// Whether a message that no queue takes comes back.
+    pub(crate) mandatory: bool,
+    pub(crate) retained: Retained,
+    /// Up to this number messages are written one at a time.
+    pub(crate) careful: u64,
+    pub(crate) pauses: Pauses,
+}
+
+/// What is on its way on one channel.
+#[derive(Default)]
+struct Flight {
+    publishes: FuturesUnordered<Publish>,
+    /// Confirmed, but not believed yet.
+    confirmed: Vec<u64>,
+    /// Came back.
+    returned: HashSet<MessageId>,
+}
+
+type Publish = Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send>>;
+
+/// Why a channel is not used any more.
+enum End {
+    /// Nobody publishes any more.
+    Closing,
+    /// It, or its connection, is gone.
+    Gone,
+}
+
+impl Lane {
+    pub(crate) async fn run(mut self) {
+        while let Some((link, channel)) = self.channel().await {
+            self.retained.rewind();
+            match self.serve(&link, &channel).await {
+                End::Closing => return,
+                End::Gone => {}
+            }
+        }
+    }
+
+    /// The next channel; meanwhile what comes in is retained. None when nobody publishes any more.
+    async fn channel(&mut self) -> Option<(Arc<Link>, Channel)> {
+        let mut opening = pin!(open(self.links.clone(), self.pauses.next()));
+        loop {
+            tokio::select! {
+                opened = &mut opening => return opened,
+                pending = self.incoming.recv() => self.retained.push(pending?),
+                () = at(self.retained.deadline()) => self.expire(),
+            }
+        }
+    }
+
+    async fn serve(&mut self, link: &Link, channel: &Channel) -> End {
+        let mut flight = Flight::default();
+        loop {
+            while self.may_write(&flight) {
+                match self.write(channel, &mut flight).await {
+                    Some(Ok(())) => {}
+                    Some(Err((number, error))) => return self.failed(link, number, &error),
+                    None => break,
+                }
+            }
+            tokio::select! {
+                biased;
+                Some((number, word)) = flight.publishes.next() => match word {
+                    Ok(word) => self.confirmed(number, word, &mut flight),
+                    Err(error) => return self.failed(link, number, &error),
+                },
+                () = link.ended() => return End::Gone,
+                pending = self.incoming.recv() => match pending {
+                    Some(pending) => self.retained.push(pending),
+                    None => return End::Closing,
+                },
+                () = at(self.retained.deadline()) => self.expire(),
+            }
+        }
+    }
+
+    fn may_write(&self, flight: &Flight) -> bool {
+        let limit = match (self.is_careful(), self.mandatory) {
+            (true, _) => 1,
+            // A window that has begun to close takes no more.
+            (false, true) if !flight.confirmed.is_empty() => 0,
+            (false, true) => WINDOW,
+            (false, false) => IN_FLIGHT,
+        };
+        flight.publishes.len() < limit
+    }
+
+    fn is_careful(&self) -> bool {
+        self.retained.first().is_some_and(|first| first < self.careful)
+    }
+
+    /// Writes the next message. None if there is none, or it cannot be written now.
+    async fn write(
+        &mut self,
+        channel: &Channel,
+        flight: &mut Flight,
+    ) -> Option<Result<(), (u64, lapin::Error)>> {
+        let Next { number, outgoing, again } = self.retained.next()?;
+        let deadline = self.retained.deadline()?;
+        let (declarations, target) = (self.declarations.clone(), &outgoing.clone().target);
+        let ensuring = declarations.ensure(target);
+        let mut ensuring = pin!(tokio::time::timeout_at(deadline, ensuring));
+        let ensured = loop {
+            tokio::select! {
+                biased;
+                Some((number, word)) = flight.publishes.next() => match word {
+                    Ok(word) => self.confirmed(number, word, flight),
+                    Err(error) => return Some(Err((number, error))),
+                },
+                ensured = &mut ensuring => break ensured,
+            }
+        };
+        match ensured {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => {
+                tracing::warn!(target = ?outgoing.target, why, "RabbitMQ refused a declaration");
+                self.retained.settle(number, Err(ConfirmError::Refused(why)));
+                return Some(Ok(()));
+            }
+            Err(_) => {
+                self.expire();
+                return Some(Ok(()));
+            }
+        }
+        // Meanwhile one before it may have come back.
+        if self.retained.next().is_none_or(|next| next.number != number) {
+            return Some(Ok(()));
+        }
+        let (channel, mandatory) = (channel.clone(), self.mandatory);
+        let mut publish: Publish = Box::pin(async move {
+            let properties = match again {
+                true => headers::republished(&outgoing.properties),
+                false => outgoing.properties.clone(),
+            };
+            let options = BasicPublishOptions { mandatory, immediate: false };
+            let (exchange, key) = (outgoing.exchange.clone(), outgoing.routing_key.clone());
+            let written =
+                channel.basic_publish(exchange, key, options, &outgoing.body, properties).await;
+            match written {
+                Ok(confirm) => (number, confirm.await),
+                Err(error) => (number, Err(error)),
+            }
+        });
+        self.retained.wrote(number);
+        // The first poll puts the message in line; the order of first polls is the order on the wire.
+        match poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await {
+            Poll::Pending => flight.publishes.push(publish),
+            Poll::Ready((number, Ok(word))) => self.confirmed(number, word, flight),
+            Poll::Ready((number, Err(error))) => return Some(Err((number, error))),
+        }
+        Some(Ok(()))
+    }
+
+    fn confirmed(&mut self, number: u64, word: Confirmation, flight: &mut Flight) {
+        match word {
+            Confirmation::Ack(returned) => {
+                flight.note(returned);
+                if self.mandatory {
+                    flight.confirmed.push(number);
+                } else {
+                    self.retained.settle(number, Ok(()));
+                }
+            }
+            Confirmation::Nack(returned) => {
+                flight.note(returned);
+                let why = "its queue takes no more".to_owned();
+                self.retained.settle(number, Err(ConfirmError::Refused(why)));
+            }
+            // The channel is in confirm mode.
+            Confirmation::NotRequested => self.retained.settle(number, Err(ConfirmError::Lost)),
+        }
+        if flight.publishes.is_empty() {
+            self.pauses.reset();
+            self.close_window(flight);
+        }
+    }
+
+    fn close_window(&mut self, flight: &mut Flight) {
+        for number in flight.confirmed.drain(..) {
+            let id = self.retained.id(number);
+            if id.is_some_and(|id| flight.returned.contains(&id)) {
+                if let Some(target) = self.retained.returned(number) {
+                    tracing::warn!(?target, "a queue has gone; it is declared again");
+                    self.declarations.forget(&target);
+                }
+            } else {
+                self.retained.settle(number, Ok(()));
+            }
+        }
+        flight.returned.clear();
+    }
+
+    /// `number` was the first to hear that the channel is gone.
+    fn failed(&mut self, link: &Link, number: u64, error: &lapin::Error) -> End {
+        if let Failure::Refused(why) = link.failure(error) {
+            tracing::warn!(why, "RabbitMQ closed a publish channel");
+            // What it says may be that something known to be there is not.
+            self.declarations.forget_all();
+            if self.is_careful() {
+                self.retained.settle(number, Err(ConfirmError::Refused(why)));
+            } else {
+                self.careful = self.retained.end();
+            }
+        }
+        End::Gone
+    }
+
+    fn expire(&mut self) {
+        let expired = self.retained.expire(Instant::now());
+        if expired > 0 {
+            tracing::warn!(expired, "gave up on messages that RabbitMQ did not confirm");
+        }
+    }
+}
+
+impl Flight {
+    fn note(&mut self, returned: Option<BasicReturnMessage>) {
+        let id = returned.and_then(|returned| headers::id(&returned.properties));
+        self.returned.extend(id);
+    }
+}
+
+/// A channel on the link of the moment. None once there will be none any more.
+async fn open(mut links: Links, mut pause: Duration) -> Option<(Arc<Link>, Channel)> {
+    loop {
+        let link = current(&mut links).await?;
+        match link.confirm_channel().await {
+            Ok(channel) => return Some((link, channel)),
+            Err(failure) => {
+                tracing::debug!(%failure, "no publish channel");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+/// Returns at `deadline`, never if there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

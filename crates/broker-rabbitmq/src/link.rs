@@ -1,0 +1,149 @@
+//! One live connection to RabbitMQ, from its opening to its end.
+//!
+//! Invariants
+//! - lapin's recovery is off: a connection that ended never comes back, nor do its channels and
+//!   delivery tags. Who holds any of them asks the [`Supervisor`](crate::supervisor) for the next.
+//! - `ended` fires once the connection is not usable any more, whoever ended it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::ConfirmSelectOptions;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A connection that was opened. It closes when the last holder lets go.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connection: Connection,
+    /// Which one it is, counted over the life of its supervisor.
+    pub(crate) generation: u64,
+    ended: CancellationToken,
+}
+
+/// The link of the moment, if there is one.
+pub(crate) type Links = watch::Receiver<Option<Arc<Link>>>;
+
+/// What RabbitMQ said to an operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It refused this one. The channel is gone, the connection is not.
+    #[error("{0}")]
+    Refused(String),
+    /// The connection went away; the operation may or may not have happened.
+    #[error("the connection to RabbitMQ went away: {0}")]
+    Lost(String),
+}
+
+/// What a connection tells while it lives.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// RabbitMQ reads no more from it, for the reason given.
+    Blocked(String),
+    /// RabbitMQ reads again.
+    Unblocked,
+    /// It has ended, for the reason given.
+    Ended(String),
+}
+
+/// Where a connection goes, without the password.
+pub(crate) fn place(uri: &AMQPUri) -> String {
+    format!("{}:{} vhost {}", uri.authority.host, uri.authority.port, uri.vhost)
+}
+
+/// How often the connection is looked at besides its own events, of which lapin has none for some
+/// ends.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl Link {
+    /// Connects and logs in. The text of an error says what RabbitMQ said.
+    pub(crate) async fn open(
+        mut uri: AMQPUri,
+        name: String,
+        heart_beat: Duration,
+        generation: u64,
+    ) -> Result<Self, String> {
+        // `Config::check` keeps it within.
+        uri.query.heartbeat = Some(u16::try_from(heart_beat.as_secs()).unwrap_or(u16::MAX));
+        let properties = ConnectionProperties::default()
+            .with_connection_name(name.into())
+            .with_client_property("product".into(), "Footbridge".into())
+            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+        let connection = Connection::connect_uri(uri, properties).await.map_err(|e| said(&e))?;
+        Ok(Self { connection, generation, ended: CancellationToken::new() })
+    }
+
+    /// Tells `news` until the connection has ended.
+    pub(crate) async fn watch(&self, mut news: impl FnMut(News)) {
+        let mut events = std::pin::pin!(self.connection.events_listener());
+        let mut reason = "it was closed".to_owned();
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(why)) => news(News::Blocked(why)),
+                    Some(Event::ConnectionUnblocked) => news(News::Unblocked),
+                    Some(Event::Error(error)) => reason = said(&error),
+                    Some(_) => {}
+                    None => break,
+                },
+                _ = look.tick() => {}
+            }
+            // A channel's error is told as an event of the connection too.
+            if !self.connection.status().connected() {
+                break;
+            }
+        }
+        self.ended.cancel();
+        news(News::Ended(reason));
+    }
+
+    /// Returns once the connection has ended.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
+        self.connection.create_channel().await.map_err(|e| self.failure(&e))
+    }
+
+    /// A channel whose publishes are confirmed.
+    pub(crate) async fn confirm_channel(&self) -> Result<Channel, Failure> {
+        let channel = self.channel().await?;
+        let options = ConfirmSelectOptions::default();
+        channel.confirm_select(options).await.map_err(|e| self.failure(&e))?;
+        Ok(channel)
+    }
+
+    /// Whether `error` speaks of the operation or of the connection.
+    pub(crate) fn failure(&self, error: &lapin::Error) -> Failure {
+        if self.connection.status().connected() && error.is_amqp_soft_error() {
+            Failure::Refused(said(error))
+        } else {
+            Failure::Lost(said(error))
+        }
+    }
+
+    /// Says good-bye to RabbitMQ.
+    pub(crate) async fn close(&self) {
+        // An error means that it has gone already.
+        let _ = self.connection.close(200, "closed by Footbridge".into()).await;
+    }
+}
+
+/// Waits for a link to be there. None once there will be none any more.
+pub(crate) async fn current(links: &mut Links) -> Option<Arc<Link>> {
+    links.wait_for(Option::is_some).await.ok()?.clone()
+}
+
+/// What RabbitMQ said, where it said anything.
+pub(crate) fn said(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        ErrorKind::IOError(error) => error.to_string(),
+        _ => error.to_string(),
+    }
+}

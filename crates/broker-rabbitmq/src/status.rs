@@ -1,0 +1,128 @@
+//! The broker's state, put together from the parts that know a piece of it.
+//!
+//! Invariant: what subscribers of the state see changes only when it differs.
+
+use broker::{BrokerState, Link};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// The state, and who says what.
+#[derive(Debug)]
+pub(crate) struct Status {
+    /// Held for a few instructions, and while the watch is told.
+    parts: Mutex<Parts>,
+    state: watch::Sender<BrokerState>,
+}
+
+/// A part that must work for the whole to be up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The connection that messages are published on.
+    Publish,
+    /// The connection that deliveries come by.
+    Consume,
+    /// The node's topic queue.
+    TopicQueue,
+}
+
+#[derive(Debug)]
+struct Parts {
+    publish: Link,
+    consume: Link,
+    topic_queue: Link,
+    gaps: u64,
+}
+
+impl Status {
+    /// Down, until every part has said otherwise.
+    pub(crate) fn new() -> Self {
+        let down = || Link::Down("not connected to RabbitMQ yet".to_owned());
+        let parts = Parts { publish: down(), consume: down(), topic_queue: down(), gaps: 0 };
+        let state = watch::Sender::new(parts.state());
+        Self { parts: Mutex::new(parts), state }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<BrokerState> {
+        self.state.subscribe()
+    }
+
+    /// Says how `part` is.
+    pub(crate) fn set(&self, part: Part, link: Link) {
+        self.change(|parts| {
+            *match part {
+                Part::Publish => &mut parts.publish,
+                Part::Consume => &mut parts.consume,
+                Part::TopicQueue => &mut parts.topic_queue,
+            } = link;
+        });
+    }
+
+    /// Says that topic messages may have been missed.
+    pub(crate) fn gap(&self) {
+        self.change(|parts| parts.gaps += 1);
+    }
+
+    /// Why nothing can be had now; how it is otherwise.
+    pub(crate) fn reason(&self) -> String {
+        match &self.state.borrow().link {
+            Link::Up => "RabbitMQ did not answer in time".to_owned(),
+            Link::Blocked(reason) => format!("RabbitMQ takes no publishes: {reason}"),
+            Link::Down(reason) => reason.clone(),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.parts.lock();
+        change(&mut parts);
+        let now = parts.state();
+        self.state.send_if_modified(|state| {
+            let differs = *state != now;
+            *state = now;
+            differs
+        });
+    }
+}
+
+impl Parts {
+    fn state(&self) -> BrokerState {
+        let all = [&self.publish, &self.consume, &self.topic_queue];
+        let worst = all
+            .iter()
+            .find(|link| matches!(link, Link::Down(_)))
+            .or_else(|| all.iter().find(|link| matches!(link, Link::Blocked(_))));
+        let link = worst.map_or(Link::Up, |link| (**link).clone());
+        BrokerState { link, gaps: self.gaps }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_is_as_well_as_its_worst_part() {
+        let status = Status::new();
+        let state = status.subscribe();
+        let link = || state.borrow().link.clone();
+        status.set(Part::Publish, Link::Up);
+        status.set(Part::Consume, Link::Up);
+        assert!(matches!(link(), Link::Down(_)));
+        status.set(Part::TopicQueue, Link::Up);
+        assert_eq!(link(), Link::Up);
+        status.set(Part::Publish, Link::Blocked("memory".to_owned()));
+        assert_eq!(link(), Link::Blocked("memory".to_owned()));
+        status.set(Part::Consume, Link::Down("gone".to_owned()));
+        assert_eq!(link(), Link::Down("gone".to_owned()));
+    }
+
+    #[test]
+    fn a_gap_is_told_once_and_the_same_again_not_at_all() {
+        let status = Status::new();
+        let mut state = status.subscribe();
+        status.set(Part::Publish, Link::Down("not connected to RabbitMQ yet".to_owned()));
+        assert!(!state.has_changed().unwrap());
+        status.gap();
+        assert_eq!(state.borrow_and_update().gaps, 1);
+        assert!(!state.has_changed().unwrap());
+    }
+}

@@ -1,0 +1,161 @@
+//! Keeps one connection: opens it, watches it, and opens the next when it ends.
+//!
+//! Invariants
+//! - There is at most one live link at a time, and everyone sees it change through [`Links`].
+//! - No error ends the supervisor: each is named in the state and the log, and tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::Link as State;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+use crate::link::{Link, Links, News, place};
+use crate::status::{Part, Status};
+
+/// The first pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What opens one connection again and again.
+pub(crate) struct Supervisor {
+    pub(crate) config: Arc<Config>,
+    pub(crate) status: Arc<Status>,
+    /// Which connection it is: [`Part::Publish`] or [`Part::Consume`].
+    pub(crate) part: Part,
+    /// What RabbitMQ shows as the connection's name.
+    pub(crate) name: String,
+    pub(crate) closing: CancellationToken,
+}
+
+/// Pauses that double from [`FIRST_PAUSE`] up to a longest, each shortened at random by up to half,
+/// so that nodes that lost RabbitMQ together do not come back together.
+#[derive(Debug)]
+pub(crate) struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Supervisor {
+    /// Starts it; it ends with `closing`.
+    pub(crate) fn start(self) -> Links {
+        let (links, receiver) = watch::channel(None);
+        tokio::spawn(self.run(links));
+        receiver
+    }
+
+    async fn run(self, links: watch::Sender<Option<Arc<Link>>>) {
+        let mut pauses = Pauses::new(self.config.reconnect_pause);
+        let mut generation = 0;
+        loop {
+            generation += 1;
+            let link = tokio::select! {
+                link = self.open(generation) => link,
+                () = self.closing.cancelled() => return,
+            };
+            if let Some(link) = link.map(Arc::new) {
+                let since = Instant::now();
+                links.send_replace(Some(link.clone()));
+                tokio::select! {
+                    () = link.watch(|news| self.tell(news)) => {}
+                    () = self.closing.cancelled() => {
+                        link.close().await;
+                        return;
+                    }
+                }
+                links.send_replace(None);
+                // One that ended at once is as good as none.
+                if since.elapsed() > self.config.reconnect_pause {
+                    pauses.reset();
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pauses.next()) => {}
+                () = self.closing.cancelled() => return,
+            }
+        }
+    }
+
+    /// Tries each URI once, in random order.
+    async fn open(&self, generation: u64) -> Option<Link> {
+        let mut uris: Vec<_> = self.config.uris.iter().collect();
+        uris.shuffle(&mut rand::rng());
+        for uri in uris {
+            let uri = match uri.parse() {
+                Ok(uri) => uri,
+                Err(why) => {
+                    self.down(format!("{uri:?} is no AMQP URI: {why}"));
+                    continue;
+                }
+            };
+            let place = place(&uri);
+            let opening = Link::open(uri, self.name.clone(), self.config.heart_beat, generation);
+            match tokio::time::timeout(self.config.connect_timeout, opening).await {
+                Ok(Ok(link)) => {
+                    tracing::info!(rabbitmq = place, connection = self.name, "connected");
+                    self.status.set(self.part, State::Up);
+                    return Some(link);
+                }
+                Ok(Err(why)) => self.down(format!("cannot connect to RabbitMQ at {place}: {why}")),
+                Err(_) => self.down(format!("RabbitMQ at {place} does not answer")),
+            }
+        }
+        None
+    }
+
+    fn tell(&self, news: News) {
+        match news {
+            News::Blocked(reason) => {
+                tracing::warn!(connection = self.name, reason, "RabbitMQ takes no publishes");
+                self.status.set(self.part, State::Blocked(reason));
+            }
+            News::Unblocked => {
+                tracing::info!(connection = self.name, "RabbitMQ takes publishes again");
+                self.status.set(self.part, State::Up);
+            }
+            News::Ended(why) => self.down(format!("lost the connection to RabbitMQ: {why}")),
+        }
+    }
+
+    fn down(&self, reason: String) {
+        tracing::warn!(connection = self.name, "{reason}");
+        self.status.set(self.part, State::Down(reason));
+    }
+}
+
+impl Pauses {
+    pub(crate) fn new(longest: Duration) -> Self {
+        Self { next: FIRST_PAUSE.min(longest), longest }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.next = FIRST_PAUSE.min(self.longest);
+    }
+
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
+        pause.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_begin_anew() {
+        let longest = Duration::from_millis(350);
+        let mut pauses = Pauses::new(longest);
+        for full in [100, 200, 350, 350].map(Duration::from_millis) {
+            let pause = pauses.next();
+            assert!(pause >= full / 2 && pause <= full, "{pause:?} of {full:?}");
+        }
+        pauses.reset();
+        assert!(pauses.next() <= FIRST_PAUSE);
+    }
+}

@@ -1,0 +1,233 @@
+//! The queue that collects this node's topics: declared, bound and consumed on each connection.
+//!
+//! Invariants
+//! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
+//!   cannot be had any more, another generation of it is declared, and a gap is announced.
+//! - A binding that RabbitMQ refuses fails alone.
+//! - Each delivery is acked by its own tag, after it was dispatched.
+//!
+//! Not seen as a gap: what a restart of RabbitMQ takes with it of messages that were not persistent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::Link as State;
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+use crate::bindings::{Binding, Bindings, Change};
+use crate::declarations::{Declarations, Operation, Target, short};
+use crate::link::{Failure, Link, Links, current};
+use crate::names::{Names, topic_queue_arguments};
+use crate::status::{Part, Status};
+use crate::supervisor::Pauses;
+use crate::topics::Topics;
+
+/// How long after a refusal a binding is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What keeps the topic queue.
+pub(crate) struct TopicQueue {
+    pub(crate) config: Arc<Config>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) links: Links,
+    pub(crate) declarations: Arc<Declarations>,
+    pub(crate) bindings: Arc<Bindings>,
+    pub(crate) topics: Arc<Topics>,
+    /// Asks for the bindings to be undone and the queue to be deleted.
+    pub(crate) leaving: CancellationToken,
+    /// Which one of this process it is; 0 before the first.
+    pub(crate) generation: u64,
+}
+
+impl TopicQueue {
+    /// Runs until the broker closes, or leaves.
+    pub(crate) async fn run(mut self) {
+        let mut pauses = Pauses::new(self.config.reconnect_pause);
+        while let Some(link) = current(&mut self.links).await {
+            let failure = match self.serve(&link, &mut pauses).await {
+                Ok(()) => return,
+                Err(failure) => failure,
+            };
+            let queue = self.name();
+            tracing::warn!(queue, %failure, "the topic queue is not served");
+            self.status.set(Part::TopicQueue, State::Down(format!("queue {queue}: {failure}")));
+            tokio::time::sleep(pauses.next()).await;
+        }
+    }
+
+    /// Serves the queue on one connection. Ok once it was left.
+    async fn serve(&mut self, link: &Link, pauses: &mut Pauses) -> Result<(), Failure> {
+        self.have(link).await?;
+        // Bound before it is consumed: whatever was missed while it was away comes first, in order.
+        while let Some(change) = self.bindings.try_next() {
+            self.make(link, change).await?;
+        }
+        let (channel, consumer) = self.consume(link).await?;
+        self.status.set(Part::TopicQueue, State::Up);
+        pauses.reset();
+        tokio::select! {
+            failure = self.deliver(link, &channel, consumer) => Err(failure),
+            failure = self.bind(link) => Err(failure),
+            () = self.leaving.cancelled() => {
+                self.leave(link).await;
+                Ok(())
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        self.names.topic_queue(self.generation)
+    }
+
+    /// Sees to it that there is a queue: the one of before if it can still be had, else another.
+    async fn have(&mut self, link: &Link) -> Result<(), Failure> {
+        if self.generation > 0 {
+            let name = self.name();
+            match self.declarations.perform(link, Operation::FindQueue { name: &name }).await {
+                Ok(messages) => {
+                    if messages >= self.config.topic_queue_length {
+                        tracing::warn!(queue = name, "the topic queue is full; some was dropped");
+                        self.status.gap();
+                    }
+                    return Ok(());
+                }
+                Err(Failure::Refused(why)) => {
+                    tracing::warn!(queue = name, why, "the topic queue is gone");
+                    self.status.gap();
+                }
+                Err(lost) => return Err(lost),
+            }
+        }
+        self.generation += 1;
+        let name = self.name();
+        let config = &self.config;
+        let arguments = topic_queue_arguments(config.topic_queue_length, config.topic_queue_expiry);
+        let declare = Operation::DeclareQueue { name: &name, arguments };
+        self.declarations.perform(link, declare).await?;
+        self.bindings.anew();
+        Ok(())
+    }
+
+    async fn consume(&self, link: &Link) -> Result<(Channel, Consumer), Failure> {
+        let queue = short(&self.name())?;
+        let channel = link.channel().await?;
+        let consuming = async {
+            channel.basic_qos(self.config.topic_prefetch, BasicQosOptions::default()).await?;
+            let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+            channel.basic_consume(queue, "".into(), options, none).await
+        };
+        let consumer = consuming.await.map_err(|error| link.failure(&error))?;
+        Ok((channel, consumer))
+    }
+
+    /// Dispatches what comes, until nothing does.
+    async fn deliver(&self, link: &Link, channel: &Channel, mut consumer: Consumer) -> Failure {
+        while let Some(delivery) = consumer.next().await {
+            let delivery = match delivery {
+                Ok(delivery) => delivery,
+                Err(error) => return link.failure(&error),
+            };
+            let tag = delivery.delivery_tag;
+            self.topics.dispatch(delivery).await;
+            // The first poll puts the ack in line; an error means that the connection is gone, and
+            // the delivery will come again.
+            let _ = channel.basic_ack(tag, BasicAckOptions::default()).now_or_never();
+        }
+        Failure::Refused("RabbitMQ ended the consumer".to_owned())
+    }
+
+    /// Makes what changes, and what was refused once more now and then.
+    async fn bind(&self, link: &Link) -> Failure {
+        loop {
+            tokio::select! {
+                change = self.bindings.next() => {
+                    if let Err(failure) = self.make(link, change).await {
+                        return failure;
+                    }
+                }
+                () = tokio::time::sleep(RETRY) => self.bindings.retry(),
+            }
+        }
+    }
+
+    /// Makes `change`, unless RabbitMQ refuses it. An error is the connection's.
+    async fn make(&self, link: &Link, change: Change) -> Result<(), Failure> {
+        let name = self.name();
+        let taken = Taken { bindings: &self.bindings, change, settled: false };
+        let done = match &taken.change {
+            Change::Bind(Binding { exchange, key }) => {
+                match self.declarations.ensure(&Target::Exchange(exchange.clone())).await {
+                    Ok(()) => {
+                        let bind = Operation::Bind { queue: &name, exchange, key };
+                        self.declarations.perform(link, bind).await
+                    }
+                    Err(why) => Err(Failure::Refused(why)),
+                }
+            }
+            Change::Unbind(Binding { exchange, key }) => {
+                let unbind = Operation::Unbind { queue: &name, exchange, key };
+                self.declarations.perform(link, unbind).await
+            }
+        };
+        match done {
+            Ok(_) => taken.made(),
+            Err(Failure::Refused(why)) => {
+                tracing::warn!(change = ?taken.change, why, "RabbitMQ refused a binding");
+                self.declarations.forget_all();
+                taken.refused(&why);
+            }
+            Err(lost) => return Err(lost),
+        }
+        Ok(())
+    }
+
+    /// Undoes the bindings one by one, for deleting a queue with many of them stalls publishers, and
+    /// then deletes the queue.
+    async fn leave(&self, link: &Link) {
+        let name = self.name();
+        for Binding { exchange, key } in self.bindings.take_bound() {
+            let unbind = Operation::Unbind { queue: &name, exchange: &exchange, key: &key };
+            if self.declarations.perform(link, unbind).await.is_err() {
+                break;
+            }
+        }
+        if let Err(failure) =
+            self.declarations.perform(link, Operation::DeleteQueue { name: &name }).await
+        {
+            tracing::info!(queue = name, %failure, "the topic queue is left to expire");
+        }
+    }
+}
+
+/// A change in the making. One that is dropped before its end, with its connection, is lost.
+struct Taken<'a> {
+    bindings: &'a Bindings,
+    change: Change,
+    settled: bool,
+}
+
+impl Taken<'_> {
+    fn made(mut self) {
+        self.settled = true;
+        self.bindings.made(self.change.clone());
+    }
+
+    fn refused(mut self, why: &str) {
+        self.settled = true;
+        self.bindings.refused(self.change.clone(), why);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.bindings.lost(self.change.clone());
+        }
+    }
+}

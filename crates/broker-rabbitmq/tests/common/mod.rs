@@ -1,0 +1,86 @@
+//! A broker as the tests want it.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::time::Duration;
+
+use broker::destination::Verb;
+use broker::{
+    Broker, Confirm, Delivery, Destination, Destinations, Link, Message, MessageId, PublisherId,
+    SubscribeRequest, Subscription,
+};
+use broker_rabbitmq::{Config, RabbitMqBroker, Uri};
+use ulid::Ulid;
+
+/// How long anything may take before a test counts as failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn config(uri: &str) -> Config {
+    Config {
+        uris: vec![Uri::from(uri)],
+        heart_beat: Duration::from_secs(1),
+        reconnect_pause: Duration::from_millis(500),
+        ..Config::default()
+    }
+}
+
+/// A broker that has made its first contact.
+pub(crate) async fn broker_up(config: Config) -> RabbitMqBroker {
+    config.check().expect("a configuration that can run");
+    let broker = RabbitMqBroker::new(config, Ulid::generate());
+    until(&broker, |link| *link == Link::Up).await;
+    broker
+}
+
+/// Waits until the link is as `wanted`.
+pub(crate) async fn until(broker: &RabbitMqBroker, wanted: impl Fn(&Link) -> bool) {
+    let mut state = broker.state();
+    let reached = soon(async {
+        state.wait_for(|state| wanted(&state.link)).await.expect("the broker is there");
+    });
+    reached.await;
+}
+
+/// What `future` gives, in time.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
+}
+
+/// A topic that no other test uses.
+pub(crate) fn topic() -> Destination {
+    destination(&format!("/topic/test-{}.a", MessageId::new()))
+}
+
+/// A queue that no other test uses.
+pub(crate) fn queue() -> Destination {
+    destination(&format!("/queue/test-{}", MessageId::new()))
+}
+
+pub(crate) fn destination(text: &str) -> Destination {
+    Destinations::default().parse(text, Verb::Subscribe).expect("a destination")
+}
+
+pub(crate) async fn subscribe(broker: &RabbitMqBroker, to: &Destination) -> Subscription {
+    let request = SubscribeRequest { destination: to.clone(), prefetch: 100 };
+    soon(broker.subscribe(request)).await.expect("a subscription")
+}
+
+/// Hands over a persistent message.
+pub(crate) async fn publish(
+    broker: &RabbitMqBroker,
+    publisher: u64,
+    to: &Destination,
+    body: impl Into<String>,
+) -> Confirm {
+    let mut message = Message::new(to.clone(), body.into());
+    message.persistent = true;
+    soon(broker.publish(PublisherId(publisher), message)).await.expect("the message is taken")
+}
+
+pub(crate) async fn take(from: &mut Subscription) -> Delivery {
+    soon(from.next()).await.expect("the subscription goes on")
+}
+
+pub(crate) fn body(delivery: &Delivery) -> String {
+    String::from_utf8_lossy(&delivery.message.body).into_owned()
+}
