@@ -2,7 +2,7 @@
 //! gateway.
 //!
 //! What always holds:
-//! - a fault is in force when its call returns: not one more byte passes;
+//! - a cut or a half-open is in force when its call returns: not one more byte or end passes;
 //! - bytes are never lost, doubled or reordered within a connection: a fault holds them back or ends
 //!   the connection, as TCP does;
 //! - a connection holds at most `CHUNKS` chunks of `CHUNK` bytes per direction; then the proxy reads
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -285,7 +285,7 @@ async fn read(
 
 async fn write(
     mut arrivals: mpsc::Receiver<Arrival>,
-    mut to: OwnedWriteHalf,
+    to: OwnedWriteHalf,
     mut flow: watch::Receiver<Flow>,
     written: &AtomicU64,
 ) -> io::Result<()> {
@@ -302,7 +302,13 @@ async fn write(
                 continue;
             }
             if chunk.is_empty() {
-                return to.shutdown().await;
+                let flow = flow.borrow();
+                if flow.held {
+                    continue;
+                }
+                // That shuts the direction down, and under the lock as `write_if_passing` does.
+                drop(to);
+                return Ok(());
             }
             // A twentieth of a second's worth at a time.
             let share = match bytes_per_second {
