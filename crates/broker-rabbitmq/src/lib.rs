@@ -21,6 +21,7 @@ mod headers;
 mod lane;
 mod link;
 mod names;
+mod opening;
 mod publisher;
 mod queues;
 mod recent;
@@ -117,6 +118,7 @@ impl RabbitMqBroker {
             topics: topics.clone(),
             leaving: leaving.clone(),
             generation: 0,
+            declared: false,
         };
         let topic_queue = tokio::spawn(topic_queue.run());
         let queues = Queues {

@@ -15,6 +15,8 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::opening;
+
 /// A connection that was opened. It closes when the last holder lets go.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -72,7 +74,7 @@ impl Link {
             .with_connection_name(name.into())
             .with_client_property("product".into(), "Footbridge".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
-        let connection = Connection::connect_uri(uri, properties).await.map_err(|e| said(&e))?;
+        let connection = opening::open(uri, properties).await.map_err(|e| said(&e))?;
         Ok(Self { connection, generation, ended: CancellationToken::new() })
     }
 

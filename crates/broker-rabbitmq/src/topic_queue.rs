@@ -43,6 +43,8 @@ pub(crate) struct TopicQueue {
     pub(crate) leaving: CancellationToken,
     /// Which one of this process it is; 0 before the first.
     pub(crate) generation: u64,
+    /// Whether RabbitMQ has had it, and is asked for it before another is declared.
+    pub(crate) declared: bool,
 }
 
 impl TopicQueue {
@@ -87,7 +89,7 @@ impl TopicQueue {
 
     /// Sees to it that there is a queue: the one of before if it can still be had, else another.
     async fn have(&mut self, link: &Link) -> Result<(), Failure> {
-        if self.generation > 0 {
+        if self.declared {
             let name = self.name();
             match self.declarations.perform(link, Operation::FindQueue { name: &name }).await {
                 Ok(messages) => {
@@ -100,6 +102,7 @@ impl TopicQueue {
                 Err(Failure::Refused(why)) => {
                     tracing::warn!(queue = name, why, "the topic queue is gone");
                     self.status.gap();
+                    self.declared = false;
                 }
                 Err(lost) => return Err(lost),
             }
@@ -110,6 +113,7 @@ impl TopicQueue {
         let arguments = topic_queue_arguments(config.topic_queue_length, config.topic_queue_expiry);
         let declare = Operation::DeclareQueue { name: &name, arguments };
         self.declarations.perform(link, declare).await?;
+        self.declared = true;
         self.bindings.anew();
         Ok(())
     }

@@ -281,3 +281,23 @@ async fn a_login_or_vhost_that_is_wrong_is_named_and_tried_again() {
     rabbitmq.ctl(&all).await.expect("permissions");
     until(&broker, |link| *link == Link::Up).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_nobody_answers_is_given_up_and_closed() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let config = Config {
+        connect_timeout: Duration::from_millis(200),
+        ..config(&format!("amqp://127.0.0.1:{port}/%2f"))
+    };
+    let broker = RabbitMqBroker::new(config, Ulid::generate());
+    until(&broker, |link| matches!(link, Link::Down(why) if why.contains("does not answer"))).await;
+    for _ in 0..4 {
+        let (mut connection, _) = soon(silent.accept()).await.expect("another attempt");
+        let mut said = Vec::new();
+        soon(tokio::io::AsyncReadExt::read_to_end(&mut connection, &mut said))
+            .await
+            .expect("an end");
+        assert!(said.starts_with(b"AMQP"));
+    }
+}

@@ -1,0 +1,70 @@
+//! The opening of a connection, which can be given up at any time.
+//!
+//! Invariant: an opening that is dropped before its end closes its socket. lapin has a thread per
+//! connection from the start, and one whose peer says nothing would wait for it for ever.
+
+use std::sync::Arc;
+
+use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Connection, ConnectionProperties};
+use parking_lot::Mutex;
+use socket2::{SockRef, Socket};
+
+/// The socket of a connection that is being opened.
+#[derive(Debug, Default)]
+struct Opening(Arc<Mutex<Progress>>);
+
+#[derive(Debug, Default)]
+enum Progress {
+    /// There is no socket yet.
+    #[default]
+    Resolving,
+    /// RabbitMQ has yet to let us in.
+    Connected(Socket),
+    /// It is open, or was given up.
+    Over,
+}
+
+/// Connects and logs in.
+pub(crate) async fn open(
+    uri: AMQPUri,
+    properties: ConnectionProperties,
+) -> lapin::Result<Connection> {
+    let opening = Opening::default();
+    let progress = opening.0.clone();
+    let runtime = lapin::runtime::default_runtime()?;
+    let on = runtime.clone();
+    let connect = async move |uri: AMQPUri, _| {
+        let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
+        let stream = plain.connect_async(&on).await?;
+        if let AsyncTcpStream::Plain(stream) = &stream {
+            let socket = SockRef::from(stream.get_ref()).try_clone()?;
+            let mut progress = progress.lock();
+            if let Progress::Over = *progress {
+                return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+            }
+            *progress = Progress::Connected(socket);
+        }
+        match uri.scheme {
+            AMQPScheme::AMQP => Ok(stream),
+            AMQPScheme::AMQPS => {
+                let system = OwnedTLSConfig::default();
+                Ok(stream.into_tls(&uri.authority.host, system.as_ref()).await?)
+            }
+        }
+    };
+    let connection = Connection::connector(uri, runtime, connect, properties).await;
+    *opening.0.lock() = Progress::Over;
+    connection
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let progress = std::mem::replace(&mut *self.0.lock(), Progress::Over);
+        if let Progress::Connected(socket) = progress {
+            // An error means that it is closed already.
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
