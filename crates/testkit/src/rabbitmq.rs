@@ -53,14 +53,14 @@ pub struct RabbitMqOptions {
 /// A RabbitMQ node, user `guest` with password `guest`, vhost `/`.
 #[derive(Debug)]
 pub struct RabbitMq {
-    /// Dropped first: the node must be gone before its ports are free.
     sandbox: Sandbox,
-    ports: Ports,
     plugins: Vec<Plugin>,
     /// Our own, so that the node finds one and starts none that would stay behind.
     _epmd: Process,
     /// `None` while killed or stopped.
     node: Option<Process>,
+    /// Dropped last: the node must be gone before its ports are free.
+    ports: Ports,
 }
 
 /// The broker all tests of this process share, started by the first that asks.

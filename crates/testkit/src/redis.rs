@@ -34,12 +34,12 @@ pub enum Persistence {
 /// A Redis server without password.
 #[derive(Debug)]
 pub struct Redis {
-    /// Dropped first: the server must be gone before its port is free.
     sandbox: Sandbox,
-    ports: Ports,
     persistence: Persistence,
     /// `None` while killed or stopped.
     server: Option<Process>,
+    /// Dropped last: the server must be gone before its port is free.
+    ports: Ports,
 }
 
 /// The Redis all tests of this process share, in memory, started by the first that asks.

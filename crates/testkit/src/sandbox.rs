@@ -115,7 +115,8 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// Returns when the processes are killed and the directory is gone.
+    /// Returns when the processes have been sent SIGKILL and the directory is gone; dropping each
+    /// [`Process`] then waits for its end.
     fn drop(&mut self) {
         self.alive = None;
         let _ = self.guard.wait();
@@ -193,9 +194,13 @@ mod tests {
         drop(sandbox);
         assert!(!directory.exists());
         for process in processes {
-            // Killed by the guard, and not yet by its own `drop`.
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
-            assert!(stat.contains(" Z "), "{stat}");
+            // Killed by the guard, and not yet by its own `drop`: a zombie, in a moment.
+            let stat = || std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
+            let deadline = std::time::Instant::now() + Duration::from_secs(30);
+            while !stat().contains(") Z ") {
+                assert!(std::time::Instant::now() < deadline, "{}", stat());
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 }
