@@ -62,8 +62,7 @@ impl ConsumerChannels {
             return Ok(place);
         }
         let channel = link.channel().await?;
-        let qos = channel.basic_qos(prefetch, BasicQosOptions::default()).await;
-        qos.map_err(|error| link.failure(&error))?;
+        link.answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let mut open = self.open.lock();
         let number = open.next;
         open.next += 1;

@@ -121,11 +121,7 @@ impl Declarations {
                 channel
             }
         };
-        let done = tokio::select! {
-            done = operation.perform(link, &channel) => done,
-            () = link.ended() => return Err(Failure::Lost("it ended".to_owned())),
-        };
-        done.inspect_err(|_| *place = None)
+        operation.perform(link, &channel).await.inspect_err(|_| *place = None)
     }
 
     /// Makes the next use of `target` declare it again.
@@ -158,35 +154,36 @@ impl Declarations {
 impl Operation<'_> {
     async fn perform(self, link: &Link, channel: &Channel) -> Result<u32, Failure> {
         let none = FieldTable::default;
-        let done = match self {
-            Self::DeclareQueue { name, arguments } => channel
-                .queue_declare(short(name)?, durable(), arguments)
-                .await
-                .map(|queue| queue.message_count()),
+        match self {
+            Self::DeclareQueue { name, arguments } => {
+                let declare = channel.queue_declare(short(name)?, durable(), arguments);
+                link.answer(declare).await.map(|queue| queue.message_count())
+            }
             Self::FindQueue { name } => {
                 let options = QueueDeclareOptions { passive: true, ..durable() };
-                let found = channel.queue_declare(short(name)?, options, none()).await;
-                found.map(|queue| queue.message_count())
+                let find = channel.queue_declare(short(name)?, options, none());
+                link.answer(find).await.map(|queue| queue.message_count())
             }
             Self::DeleteQueue { name } => {
-                channel.queue_delete(short(name)?, QueueDeleteOptions::default()).await
+                link.answer(channel.queue_delete(short(name)?, QueueDeleteOptions::default())).await
             }
             Self::DeclareExchange { name } => {
                 let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
                 let kind = ExchangeKind::Topic;
-                channel.exchange_declare(short(name)?, kind, options, none()).await.map(|()| 0)
+                let declare = channel.exchange_declare(short(name)?, kind, options, none());
+                link.answer(declare).await.map(|()| 0)
             }
             Self::Bind { queue, exchange, key } => {
                 let (queue, exchange, key) = (short(queue)?, short(exchange)?, short(key)?);
                 let options = QueueBindOptions::default();
-                channel.queue_bind(queue, exchange, key, options, none()).await.map(|()| 0)
+                let bind = channel.queue_bind(queue, exchange, key, options, none());
+                link.answer(bind).await.map(|()| 0)
             }
             Self::Unbind { queue, exchange, key } => {
                 let (queue, exchange, key) = (short(queue)?, short(exchange)?, short(key)?);
-                channel.queue_unbind(queue, exchange, key, none()).await.map(|()| 0)
+                link.answer(channel.queue_unbind(queue, exchange, key, none())).await.map(|()| 0)
             }
-        };
-        done.map_err(|error| link.failure(&error))
+        }
     }
 }
 

@@ -109,15 +109,26 @@ impl Link {
     }
 
     pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
-        self.connection.create_channel().await.map_err(|e| self.failure(&e))
+        self.answer(self.connection.create_channel()).await
     }
 
     /// A channel whose publishes are confirmed.
     pub(crate) async fn confirm_channel(&self) -> Result<Channel, Failure> {
         let channel = self.channel().await?;
-        let options = ConfirmSelectOptions::default();
-        channel.confirm_select(options).await.map_err(|e| self.failure(&e))?;
+        self.answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
+    }
+
+    /// RabbitMQ's answer to `operation`, as long as the connection is there to bring it.
+    pub(crate) async fn answer<T>(
+        &self,
+        operation: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            answer = operation => answer.map_err(|error| self.failure(&error)),
+            () = self.ended() => Err(Failure::Lost("it ended".to_owned())),
+        }
     }
 
     /// Whether `error` speaks of the operation or of the connection.

@@ -184,11 +184,11 @@ impl QueueConsumer {
         };
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let consuming = place.channel.basic_consume(queue, "".into(), options, none);
-        let consumer = match consuming.await {
+        let consumer = match link.answer(consuming).await {
             Ok(consumer) => consumer,
-            Err(error) => {
+            Err(failure) => {
                 self.declarations.forget(&target);
-                return End::Failed(link.failure(&error));
+                return End::Failed(failure);
             }
         };
         self.cancelling.began(&place.channel, consumer.tag());
@@ -196,7 +196,11 @@ impl QueueConsumer {
             let _ = ready.send(Ok(()));
         }
         self.pauses.reset();
-        let end = self.deliver(&link, &place.channel, consumer).await;
+        let end = tokio::select! {
+            biased;
+            end = self.deliver(&link, &place.channel, consumer) => end,
+            () = link.ended() => End::Failed(Failure::Lost("it ended".to_owned())),
+        };
         self.cancelling.consuming.lock().take();
         if let End::Deleted = end {
             tracing::info!(queue = &*self.name, "the queue was deleted; its consumer ends");

@@ -74,7 +74,9 @@ impl TopicQueue {
         self.status.set(Part::TopicQueue, State::Up);
         pauses.reset();
         tokio::select! {
+            biased;
             failure = self.deliver(link, &channel, consumer) => Err(failure),
+            () = link.ended() => Err(Failure::Lost("it ended".to_owned())),
             failure = self.bind(link) => Err(failure),
             () = self.leaving.cancelled() => {
                 self.leave(link).await;
@@ -126,7 +128,7 @@ impl TopicQueue {
             let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
             channel.basic_consume(queue, "".into(), options, none).await
         };
-        let consumer = consuming.await.map_err(|error| link.failure(&error))?;
+        let consumer = link.answer(consuming).await?;
         Ok((channel, consumer))
     }
 

@@ -12,14 +12,17 @@ use broker::{
 use broker_rabbitmq::{Config, RabbitMqBroker, Uri};
 use ulid::Ulid;
 
-/// How long anything may take before a test counts as failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before a test counts as failed: long, for a starved machine takes a
+/// minute to start RabbitMQ.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) fn config(uri: &str) -> Config {
     Config {
         uris: vec![Uri::from(uri)],
         heart_beat: Duration::from_secs(1),
         reconnect_pause: Duration::from_millis(500),
+        publish_timeout: PATIENCE,
+        subscribe_timeout: PATIENCE,
         ..Config::default()
     }
 }
