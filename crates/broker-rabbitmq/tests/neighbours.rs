@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use broker::{
-    Broker, BrokerState, Confirm, ConfirmError, Destination, Link, Message, PublishError,
+    Broker, BrokerState, Confirm, ConfirmError, Destination, Link, Message, Outcome, PublishError,
     PublisherId, SubscribeError, SubscribeRequest,
 };
 use broker_rabbitmq::{Config, RabbitMqBroker};
@@ -139,7 +139,7 @@ async fn a_queue_that_another_node_deleted_is_declared_again() {
     let queue = queue();
     soon(publish(&one, 1, &queue, "gone").await).await.unwrap();
     let mut ended = subscribe(&one, &queue).await;
-    take(&mut ended).await;
+    take(&mut ended).await.settle(Outcome::Ack);
     soon(other.delete(&queue)).await.unwrap();
     assert!(soon(ended.next()).await.is_none(), "its subscriptions end at every node");
     let mut confirms = Vec::new();
@@ -233,7 +233,7 @@ async fn a_message_that_rabbitmq_refuses_fails_alone() {
         while next < 40 {
             let delivery = take(subscription).await;
             let n: usize = body(&delivery).parse().unwrap();
-            delivery.settle(broker::Outcome::Ack);
+            delivery.settle(Outcome::Ack);
             next += usize::from(next == 20);
             assert!(n == next || (n < next && matches!(to, Destination::Queue(_))), "{n}, {next}");
             next = next.max(n + 1);
