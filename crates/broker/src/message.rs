@@ -1,6 +1,7 @@
 //! A message on its way through the broker.
 
 use std::fmt;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -46,6 +47,19 @@ impl MessageId {
     #[expect(clippy::new_without_default, reason = "each call gives another id")]
     pub fn new() -> Self {
         Self(Ulid::generate())
+    }
+}
+
+/// Text that is no message id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a message id: 26 characters of Crockford's base 32")]
+pub struct NotAMessageId;
+
+impl FromStr for MessageId {
+    type Err = NotAMessageId;
+
+    fn from_str(text: &str) -> Result<Self, NotAMessageId> {
+        text.parse().map(Self).map_err(|_| NotAMessageId)
     }
 }
 

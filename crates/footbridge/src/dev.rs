@@ -38,7 +38,7 @@ pub(crate) fn defaults() -> Config {
     config.gateway.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
     config.gateway.origins = Origins::any();
     config.gateway.console = true;
-    config.gateway.max_frames_per_second = 0;
+    config.stomp.max_frames_per_second = 0;
     config
 }
 

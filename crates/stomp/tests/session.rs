@@ -45,6 +45,7 @@ fn check_with(config: Config, transcript: &str) {
 impl Script {
     fn step(&mut self, line: &str) {
         let Some((mark, rest)) = line.split_once(' ') else { return };
+        let mut probe = "";
         match mark {
             ">" => {
                 let bytes = match rest.strip_prefix("raw ") {
@@ -55,14 +56,30 @@ impl Script {
             }
             "+" => {
                 self.now += Duration::from_millis(rest.parse().unwrap());
-                self.session.handle_timeout(self.now);
+                if self.session.handle_timeout(self.now) {
+                    probe = "= probe\n";
+                }
             }
             "!" => self.decide(rest),
             _ => return,
         }
         writeln!(self.out, "{line}").unwrap();
+        self.out.push_str(probe);
+        self.show_said();
         while let Some(action) = self.session.poll_action() {
+            self.show_said();
             self.show(&action);
+        }
+        self.show_said();
+    }
+
+    fn show_said(&mut self) {
+        while let Some(bytes) = self.session.poll_said() {
+            let line = match &bytes[..] {
+                b"\n" => "< heart-beat".into(),
+                _ => format!("< {}", shown(&bytes, self.session.version())),
+            };
+            writeln!(self.out, "{line}").unwrap();
         }
     }
 
@@ -93,8 +110,7 @@ impl Script {
             None => String::new(),
         };
         let line = match action {
-            Action::Send(bytes) if **bytes == *b"\n" => "< heart-beat".into(),
-            Action::Send(bytes) => format!("< {}", shown(bytes, self.session.version())),
+            Action::Received(_) => return,
             Action::Connect(connect) => {
                 format!("= connect login:{:?}", connect.login.as_deref())
             }
@@ -122,9 +138,14 @@ impl Script {
                 };
                 format!("= {verdict} {:?}{}", acknowledge.of, receipt(&acknowledge.receipt))
             }
-            Action::Settle { receipt: asked } => format!("= settle{}", receipt(asked)),
+            Action::Commit(commit) => {
+                writeln!(self.out, "= commit{}", receipt(&commit.receipt)).unwrap();
+                for held in &commit.held {
+                    self.show(&held.clone().into());
+                }
+                return;
+            }
             Action::Disconnect { receipt: asked } => format!("= disconnect{}", receipt(asked)),
-            Action::Probe => "= probe".into(),
             Action::Close(_) => "= close".into(),
         };
         writeln!(self.out, "{line}").unwrap();
@@ -428,19 +449,20 @@ fn a_transaction_holds_back_and_commit_releases_in_order() {
          > SEND destination:/queue/a | 2
          = publish /queue/a \"2\"
          > COMMIT transaction:t receipt:r2
+         = commit receipt:r2
          = publish /queue/a \"1\" receipt:r1
-         = ack Token(\"0.1\")
-         = settle receipt:r2",
+         = ack Token(\"0.1\")",
     );
 }
 
 #[test]
-fn abort_drops_what_was_held_back() {
+fn abort_drops_what_was_held_back_and_gives_all_receipts() {
     check_open(
         "> BEGIN transaction:t
-         > SEND destination:/queue/a transaction:t | 1
-         > ABORT transaction:t receipt:r
-         < RECEIPT receipt-id:r
+         > SEND destination:/queue/a transaction:t receipt:r1 | 1
+         > ABORT transaction:t receipt:r2
+         < RECEIPT receipt-id:r1
+         < RECEIPT receipt-id:r2
          > COMMIT transaction:t
          < ERROR message:COMMIT names the transaction \"t\", which is not open
          = close",
@@ -467,7 +489,7 @@ fn transactions_are_bounded() {
              > BEGIN transaction:t
              > SEND destination:/queue/a transaction:t | 1
              > SEND destination:/queue/a transaction:t receipt:r | 2
-             < ERROR message:more than 1 frames or 1048576 bytes in one transaction receipt-id:r
+             < ERROR message:more than 1 frames in one transaction, or 1048576 bytes in all that are open receipt-id:r
              = close"
         ),
     );
@@ -480,12 +502,95 @@ fn transactions_are_bounded() {
 }
 
 #[test]
+fn headers_count_against_the_bytes_of_all_open_transactions() {
+    check_with(
+        Config { max_transaction_bytes: bytesize::ByteSize(2_000), ..Config::default() },
+        &format!(
+            "{OPEN}
+             > BEGIN transaction:t
+             > BEGIN transaction:u
+             > SEND destination:/queue/a transaction:t h:{h}
+             > SEND destination:/queue/a transaction:u h:{h}
+             < ERROR message:more than 1024 frames in one transaction, or 2000 bytes in all that are open
+             = close",
+            h = "x".repeat(1_000)
+        ),
+    );
+}
+
+#[test]
+fn every_frame_counts_against_the_rate() {
+    check_with(
+        Config { max_frames_per_second: 1, ..Config::default() },
+        &format!(
+            "{OPEN}
+             > BEGIN transaction:t
+             > SEND destination:/queue/a transaction:t
+             > ABORT transaction:t
+             > BEGIN transaction:t
+             > ABORT transaction:t receipt:r
+             < ERROR message:more than 1 frames per second receipt-id:r
+             = close"
+        ),
+    );
+}
+
+#[test]
+fn a_receipt_that_is_due_is_given_although_an_error_follows() {
+    check_open(
+        "> SEND destination:/topic/a receipt:r1 | x
+         = publish /topic/a \"x\" receipt:r1
+         ! receipt r1
+         < RECEIPT receipt-id:r1
+         ! fail not that
+         < ERROR message:not that",
+    );
+}
+
+#[test]
+fn deciding_on_a_connect_takes_no_longer_than_connecting() {
+    check(
+        "> CONNECT accept-version:1.2
+         = connect login:None
+         + 9999
+         + 1
+         < ERROR message:no CONNECT frame within 10s
+         = close",
+    );
+}
+
+#[test]
 fn silence_before_connect_ends_in_time() {
     check(
         "> raw CONNECT\\n
          + 9999
          + 1
          < ERROR message:no CONNECT frame within 10s
+         = close",
+    );
+}
+
+#[test]
+fn half_a_frame_is_ended_in_time_or_ends_the_session() {
+    check_open(
+        "> raw SEND\\ndestination:/topic/a\\n
+         + 59999
+         > raw \\nx\\0
+         = publish /topic/a \"x\"
+         + 3600000
+         > raw SEND\\n
+         + 59999
+         + 1
+         < ERROR message:a frame was begun and not ended within 60s
+         = close",
+    );
+}
+
+#[test]
+fn nothing_is_escaped_before_connected() {
+    check(
+        "> CONNECT accept-version:1.2 heart-beat:a:b
+         < ERROR message:CONNECT has heart-beat:a:b, which should be two numbers of milliseconds such as 10000,10000
          = close",
     );
 }
