@@ -149,3 +149,24 @@ impl From<&websocket::Error> for CloseReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table "When a session ends" is what clients are written by.
+    #[test]
+    fn the_readme_tells_every_code_and_whether_to_try_again() {
+        let readme = include_str!("../../../README.md");
+        for reason in CloseReason::ALL {
+            let Some(code) = reason.code() else { continue };
+            let row = readme.lines().filter(|line| line.starts_with('|')).find(|line| {
+                line.split('|').nth(1).is_some_and(|codes| codes.contains(&code.to_string()))
+            });
+            let again = row
+                .and_then(|row| row.split('|').nth(3))
+                .map(|again| again.trim().starts_with("yes"));
+            assert_eq!(again, Some(reason.may_reconnect()), "{reason:?}: {row:?}");
+        }
+    }
+}
