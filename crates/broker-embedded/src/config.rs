@@ -14,9 +14,12 @@ pub struct Config {
     /// How many messages a queue may hold, 100,000 by default: those that wait and those that were
     /// delivered and are not settled. One more is refused.
     pub max_queue_length: usize,
-    /// How many bytes of bodies and headers a queue may hold, 64 MiB by default, counted as for
-    /// `max_queue_length`. A message that would not fit is refused.
+    /// How many bytes a queue may hold, 64 MiB by default, counted as for `max_queue_length`:
+    /// bodies, headers, and 256 bytes for each message and 64 for each header, which is what
+    /// keeping them costs. A message that would not fit is refused.
     pub max_queue_bytes: ByteSize,
+    /// How many bytes all queues may hold together, 512 MiB by default, counted alike.
+    pub max_bytes: ByteSize,
     /// The longest body in bytes, 1 MiB by default; a message with a longer one is refused.
     pub max_message: ByteSize,
 }
@@ -37,6 +40,7 @@ impl Default for Config {
             max_queues: 1_000,
             max_queue_length: 100_000,
             max_queue_bytes: ByteSize::mib(64),
+            max_bytes: ByteSize::mib(512),
             max_message: ByteSize::mib(1),
         }
     }
@@ -58,7 +62,16 @@ impl Config {
             let why = format!("must be at least max_message, which is {}", self.max_message);
             return Err(Invalid { key: "max_queue_bytes", why });
         }
+        if self.max_bytes < self.max_queue_bytes {
+            let why =
+                format!("must be at least max_queue_bytes, which is {}", self.max_queue_bytes);
+            return Err(Invalid { key: "max_bytes", why });
+        }
         Ok(())
+    }
+
+    pub(crate) fn max_bytes(&self) -> usize {
+        bytes(self.max_bytes)
     }
 
     pub(crate) fn max_message_bytes(&self) -> usize {

@@ -7,6 +7,7 @@
 //! - After every change either nothing is ready or nobody has room.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use broker::{ConfirmError, Delivery, Message, Outcome, Settle, Subscription};
@@ -21,6 +22,8 @@ use crate::queues::Queues;
 pub(crate) struct Queue {
     name: ByteString,
     limits: Limits,
+    /// The bytes that all queues hold; this one adds and takes away its own.
+    held: Arc<AtomicUsize>,
     /// Where to be forgotten.
     queues: Weak<Queues>,
     /// Handed to deliveries, which settle here.
@@ -34,6 +37,8 @@ pub(crate) struct Queue {
 pub(crate) struct Limits {
     pub(crate) length: usize,
     pub(crate) bytes: usize,
+    /// Bytes of all queues together.
+    pub(crate) all: usize,
 }
 
 #[derive(Debug, Default)]
@@ -76,8 +81,20 @@ struct Consumer {
 }
 
 impl Queue {
-    pub(crate) fn new(name: ByteString, limits: Limits, queues: Weak<Queues>) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { name, limits, queues, me: me.clone(), line: Mutex::default() })
+    pub(crate) fn new(
+        name: ByteString,
+        limits: Limits,
+        held: Arc<AtomicUsize>,
+        queues: Weak<Queues>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            name,
+            limits,
+            held,
+            queues,
+            me: me.clone(),
+            line: Mutex::default(),
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -87,12 +104,18 @@ impl Queue {
     /// Takes `message` or refuses it; none if the queue is closed.
     pub(crate) fn publish(&self, message: &Arc<Message>) -> Option<Result<(), ConfirmError>> {
         self.change(|line| {
-            let Limits { length, bytes } = self.limits;
+            let Limits { length, bytes, all } = self.limits;
             let size = size(message);
             let full = if line.ready.len() + line.unsettled.len() >= length {
                 format!("{length} messages")
             } else if line.bytes + size > bytes {
                 format!("{bytes} bytes")
+            } else if self.held.fetch_add(size, Ordering::Relaxed) + size > all {
+                self.held.fetch_sub(size, Ordering::Relaxed);
+                return Err(ConfirmError::Refused(format!(
+                    "all queues together are full, they may hold {all} bytes; their consumers do \
+                     not keep up"
+                )));
             } else {
                 line.ready.insert(
                     line.next_place,
@@ -138,6 +161,7 @@ impl Queue {
     pub(crate) fn close(&self) {
         let line =
             std::mem::replace(&mut *self.line.lock(), Line { closed: true, ..Line::default() });
+        self.held.fetch_sub(line.bytes, Ordering::Relaxed);
         // Only now that the lock is free: with the senders their deliveries may go.
         drop(line);
     }
@@ -174,7 +198,11 @@ impl Settle for Queue {
         self.change(|line| {
             let Some(Unsettled { message, consumer }) = line.unsettled.remove(&tag) else { return };
             match outcome {
-                Outcome::Ack | Outcome::Reject => line.bytes -= size(&message),
+                Outcome::Ack | Outcome::Reject => {
+                    let size = size(&message);
+                    line.bytes -= size;
+                    self.held.fetch_sub(size, Ordering::Relaxed);
+                }
                 Outcome::Requeue => {
                     line.ready.insert(tag, Waiting { message, redelivered: true });
                 }
@@ -217,8 +245,10 @@ impl Line {
     }
 }
 
-/// What a message counts for, in bytes.
+/// What a message counts for, in bytes: what it says, and what keeping it costs.
 fn size(message: &Message) -> usize {
-    let headers = message.headers.iter().map(|(name, value)| name.len() + value.len());
-    message.body.len() + headers.sum::<usize>()
+    const MESSAGE: usize = 256;
+    const HEADER: usize = 64;
+    let headers = message.headers.iter().map(|(name, value)| HEADER + name.len() + value.len());
+    MESSAGE + message.body.len() + headers.sum::<usize>()
 }

@@ -1,6 +1,7 @@
 //! All queues by name: made by their first use, forgotten when nothing is left of them.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 use broker::{ConfirmError, Message, Subscription};
@@ -17,6 +18,8 @@ pub(crate) struct Queues {
     me: Weak<Self>,
     max_queues: usize,
     limits: Limits,
+    /// The bytes that all queues hold.
+    held: Arc<AtomicUsize>,
     /// Locked before the lock of a queue, never after it.
     by_name: Mutex<HashMap<ByteString, Arc<Queue>>>,
 }
@@ -30,7 +33,12 @@ impl Queues {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             max_queues: config.max_queues,
-            limits: Limits { length: config.max_queue_length, bytes: config.max_queue_bytes() },
+            limits: Limits {
+                length: config.max_queue_length,
+                bytes: config.max_queue_bytes(),
+                all: config.max_bytes(),
+            },
+            held: Arc::default(),
             by_name: Mutex::default(),
         })
     }
@@ -90,7 +98,7 @@ impl Queues {
         if by_name.len() >= self.max_queues {
             return Err(TooMany(self.max_queues));
         }
-        let queue = Queue::new(name.clone(), self.limits, self.me.clone());
+        let queue = Queue::new(name.clone(), self.limits, self.held.clone(), self.me.clone());
         by_name.insert(name.clone(), queue.clone());
         Ok(queue)
     }

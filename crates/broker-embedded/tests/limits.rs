@@ -66,18 +66,35 @@ async fn a_queue_holds_so_many_messages_settled_ones_not_counted() {
 
 #[tokio::test]
 async fn a_queue_holds_so_many_bytes_headers_counted() {
-    let broker = EmbeddedBroker::new(Config { max_queue_bytes: ByteSize(10), ..Config::default() });
+    // 256 bytes for each message and 64 for each header count besides what they say.
+    let broker =
+        EmbeddedBroker::new(Config { max_queue_bytes: ByteSize(600), ..Config::default() });
     let queue = to("/queue/a");
     let mut message = Message::new(queue.clone(), "body");
     message.headers.push(("key".into(), "val".into()));
     let confirm = broker.publish(PublisherId(1), message).await.unwrap();
     assert_eq!(confirm.await, Ok(()));
-    assert!(publish(&broker, &queue, "1").await.unwrap().is_err());
+    assert!(publish(&broker, &queue, "0123456789abcdef").await.unwrap().is_err());
     assert_eq!(publish(&broker, &queue, "").await, Ok(Ok(())));
 
     let mut consumer = subscribe(&broker, &queue, 1).await.unwrap();
     consumer.next().await.unwrap().settle(Outcome::Reject);
-    assert_eq!(publish(&broker, &queue, "0123456789").await, Ok(Ok(())));
+    assert_eq!(publish(&broker, &queue, "0123456789abcdef").await, Ok(Ok(())));
+}
+
+#[tokio::test]
+async fn all_queues_together_hold_so_many_bytes() {
+    let config =
+        Config { max_queue_bytes: ByteSize(600), max_bytes: ByteSize(600), ..Config::default() };
+    let broker = EmbeddedBroker::new(config);
+    let (one, other) = (to("/queue/1"), to("/queue/2"));
+    for queue in [&one, &other] {
+        assert_eq!(publish(&broker, queue, "").await, Ok(Ok(())));
+    }
+    let refused = publish(&broker, &other, "").await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("all queues together are full"), "{refused}");
+    broker.delete(&one).await.unwrap();
+    assert_eq!(publish(&broker, &other, "").await, Ok(Ok(())));
 }
 
 #[tokio::test]
@@ -107,7 +124,7 @@ async fn there_are_so_many_queues_empty_ones_not_counted() {
 
 #[tokio::test]
 async fn a_refused_message_leaves_no_queue_behind() {
-    let config = Config { max_queues: 1, max_queue_bytes: ByteSize(1), ..Config::default() };
+    let config = Config { max_queues: 1, max_queue_bytes: ByteSize(257), ..Config::default() };
     let broker = EmbeddedBroker::new(config);
     assert!(publish(&broker, &to("/queue/1"), "22").await.unwrap().is_err());
     assert_eq!(publish(&broker, &to("/queue/2"), "1").await, Ok(Ok(())));

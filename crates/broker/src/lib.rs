@@ -27,7 +27,7 @@ use tokio::sync::watch;
 pub use confirm::{Confirm, ConfirmError, Confirmer};
 pub use delivery::{Delivery, Outcome, Settle, Subscription};
 pub use destination::{Destination, Destinations};
-pub use message::{Message, MessageId, NoMessageId};
+pub use message::{Message, MessageId, NotAMessageId};
 pub use state::{BrokerState, Link};
 
 /// Names a publisher whose messages must keep their order, such as one session.

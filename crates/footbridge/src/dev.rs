@@ -38,7 +38,7 @@ pub(crate) fn defaults() -> Config {
     config.gateway.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
     config.gateway.origins = Origins::any();
     config.gateway.console = true;
-    config.gateway.max_frames_per_second = 0;
+    config.stomp.max_frames_per_second = 0;
     config
 }
 
@@ -95,6 +95,8 @@ fn greet(address: SocketAddr, admin: Option<SocketAddr>, path: &str) {
         other => other.to_string(),
     };
     let host = at(address);
+    // As it was called, which may be no name that the shell would find.
+    let program = std::env::args().next().unwrap_or_else(|| "footbridge".into());
     println!("Footbridge {}: one node for development\n", env!("CARGO_PKG_VERSION"));
     println!("  Console     http://{host}/");
     println!("  WebSocket   ws://{host}{path}");
@@ -112,7 +114,7 @@ fn greet(address: SocketAddr, admin: Option<SocketAddr>, path: &str) {
          \x20 }};\n\
          \x20 client.activate();\n\n\
          Or from another terminal:\n\n\
-         \x20 footbridge listen --url ws://{host}{path} /topic/public\n\
-         \x20 footbridge send --url ws://{host}{path} /topic/public hello\n"
+         \x20 {program} listen --url ws://{host}{path} /topic/public\n\
+         \x20 {program} send --url ws://{host}{path} /topic/public hello\n"
     );
 }

@@ -5,8 +5,8 @@
 
 use std::io;
 
-/// Open files besides sessions: listeners, the runtime's own, logs, brokers and stores, connections
-/// that have not become sessions yet.
+/// Open files besides sessions and handshakes: listeners, the admin port's connections, the
+/// runtime's own, logs, brokers and stores.
 const MARGIN: u64 = 200;
 
 /// Why sessions cannot be had.
@@ -18,14 +18,16 @@ pub(crate) enum FileLimitError {
     /// Fewer than are asked for.
     #[error(
         "gateway.max_sessions is {wanted}, which needs {needed} open files (one for each session, \
-         {MARGIN} for the rest), but this process may open {limit}\n  \
+         {spare} for handshakes and the rest), but this process may open {limit}\n  \
          = raise the limit: `ulimit -Hn {needed}` in the shell that starts it, \
          LimitNOFILE={needed} in its systemd unit, or `docker run --ulimit nofile={needed}`\n  \
-         = {advice}", needed = needed(*wanted), advice = advice(*limit)
+         = {advice}", needed = needed(*wanted, *spare), advice = advice(*limit, *spare)
     )]
     TooLow {
         /// `gateway.max_sessions`.
         wanted: usize,
+        /// Open files for everything but sessions.
+        spare: u64,
         /// How many files the process may open.
         limit: u64,
     },
@@ -36,8 +38,12 @@ pub(crate) enum FileLimitError {
 pub(crate) fn fit(gateway: &mut gateway::Config) -> Result<(), FileLimitError> {
     let limit = raise()?;
     let wanted = gateway.max_sessions;
-    match fitting(limit, wanted) {
-        0 => return Err(FileLimitError::TooLow { wanted, limit }),
+    // Handshakes may take a quarter of what there is.
+    let quarter = usize::try_from(limit / 4).unwrap_or(usize::MAX).max(1);
+    gateway.max_handshakes = gateway.max_handshakes.min(quarter);
+    let spare = spare(gateway);
+    match fitting(limit, wanted, spare) {
+        0 => return Err(FileLimitError::TooLow { wanted, spare, limit }),
         fewer if fewer < wanted => {
             tracing::warn!(
                 limit,
@@ -52,9 +58,9 @@ pub(crate) fn fit(gateway: &mut gateway::Config) -> Result<(), FileLimitError> {
 
 /// Raises the limit, and refuses if it is still too low for `max_sessions`.
 pub(crate) fn check(gateway: &gateway::Config) -> Result<(), FileLimitError> {
-    let (limit, wanted) = (raise()?, gateway.max_sessions);
-    if fitting(limit, wanted) < wanted {
-        return Err(FileLimitError::TooLow { wanted, limit });
+    let (limit, wanted, spare) = (raise()?, gateway.max_sessions, spare(gateway));
+    if fitting(limit, wanted, spare) < wanted {
+        return Err(FileLimitError::TooLow { wanted, spare, limit });
     }
     Ok(())
 }
@@ -64,18 +70,23 @@ fn raise() -> io::Result<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
 }
 
+/// Open files for everything but sessions.
+fn spare(gateway: &gateway::Config) -> u64 {
+    MARGIN.saturating_add(gateway.max_handshakes as u64)
+}
+
 /// How many of the `wanted` sessions fit.
-fn fitting(limit: u64, wanted: usize) -> usize {
-    let room = limit.saturating_sub(MARGIN);
+fn fitting(limit: u64, wanted: usize, spare: u64) -> usize {
+    let room = limit.saturating_sub(spare);
     usize::try_from(room).map_or(wanted, |room| room.min(wanted))
 }
 
-fn needed(sessions: usize) -> u64 {
-    (sessions as u64).saturating_add(MARGIN)
+fn needed(sessions: usize, spare: u64) -> u64 {
+    (sessions as u64).saturating_add(spare)
 }
 
-fn advice(limit: u64) -> String {
-    match limit.saturating_sub(MARGIN) {
+fn advice(limit: u64, spare: u64) -> String {
+    match limit.saturating_sub(spare) {
         0 => "that is too few for any session".to_owned(),
         room => format!("or lower gateway.max_sessions to {room}"),
     }
@@ -96,14 +107,14 @@ mod tests {
             (0, 10_000, 0),
             (u64::MAX, usize::MAX, usize::MAX - 200),
         ] {
-            assert_eq!(fitting(limit, wanted), fit, "{limit} files, {wanted} sessions");
+            assert_eq!(fitting(limit, wanted, MARGIN), fit, "{limit} files, {wanted} sessions");
         }
     }
 
     #[test]
     fn what_this_process_may_open_decides() {
         let limit = raise().unwrap();
-        let room = usize::try_from(limit - MARGIN).unwrap();
+        let room = usize::try_from(limit - spare(&gateway::Config::default())).unwrap();
         let mut gateway = gateway::Config { max_sessions: room, ..gateway::Config::default() };
         check(&gateway).unwrap();
         fit(&mut gateway).unwrap();
@@ -117,7 +128,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_the_numbers_and_what_to_do() {
-        let error = FileLimitError::TooLow { wanted: 10_000, limit: 1_024 }.to_string();
+        let error =
+            FileLimitError::TooLow { wanted: 10_000, spare: MARGIN, limit: 1_024 }.to_string();
         for part in [
             "max_sessions is 10000",
             "needs 10200 open files",
@@ -129,7 +141,7 @@ mod tests {
         ] {
             assert!(error.contains(part), "{part}: {error}");
         }
-        let error = FileLimitError::TooLow { wanted: 1, limit: 100 }.to_string();
+        let error = FileLimitError::TooLow { wanted: 1, spare: MARGIN, limit: 100 }.to_string();
         assert!(error.ends_with("that is too few for any session"), "{error}");
     }
 }

@@ -24,13 +24,17 @@ use crate::mailbox::Mailbox;
 /// How coarse the clock is.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 
+/// How far ahead an entry may lie, in ticks: a minute.
+const FURTHEST: u64 = 240;
+
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
 /// See the module.
 pub(crate) struct Clock {
     started: Instant,
-    /// Tick number -> those to look at then. Each session has one entry, rarely two.
+    /// Tick number -> those to look at then. A session has one entry, and for a while one more for
+    /// each time it brought its deadline forward.
     wheel: Mutex<BTreeMap<u64, Vec<Weak<Mailbox>>>>,
 }
 
@@ -57,9 +61,7 @@ impl Clock {
     pub(crate) fn set(&self, mailbox: &Arc<Mailbox>, deadline: Option<std::time::Instant>) {
         let alarm = mailbox.alarm();
         let tick = deadline.map_or(NEVER, |deadline| self.tick_after(deadline));
-        if alarm.wanted.swap(tick, Ordering::SeqCst) == tick {
-            return;
-        }
+        alarm.wanted.store(tick, Ordering::SeqCst);
         if tick < alarm.entered.load(Ordering::SeqCst) {
             self.enter(mailbox, tick);
         }
@@ -77,14 +79,21 @@ impl Clock {
 
     fn tick(&self) {
         let now = ticks_between(self.started, Instant::now());
-        let due: Vec<_> = {
+        let due = {
             let mut wheel = self.wheel.lock();
             let later = wheel.split_off(&(now + 1));
-            std::mem::replace(&mut *wheel, later).into_values().flatten().collect()
+            std::mem::replace(&mut *wheel, later)
         };
-        for mailbox in due.iter().filter_map(Weak::upgrade) {
+        let due = due.into_iter().flat_map(|(tick, entries)| {
+            entries.into_iter().filter_map(move |entry| Some((tick, entry.upgrade()?)))
+        });
+        for (tick, mailbox) in due {
             let alarm = mailbox.alarm();
-            alarm.entered.store(NEVER, Ordering::SeqCst);
+            let (seq, entered) = (Ordering::SeqCst, &alarm.entered);
+            if entered.compare_exchange(tick, NEVER, seq, seq).is_err() {
+                // Superseded by an earlier entry.
+                continue;
+            }
             let wanted = alarm.wanted.load(Ordering::SeqCst);
             if wanted <= now {
                 mailbox.ring();
@@ -94,7 +103,10 @@ impl Clock {
         }
     }
 
+    /// Enters a session at `tick`, or earlier, to be looked at again: a client may name an interval
+    /// of weeks, and what is left of a closed session stays until its entry comes up.
     fn enter(&self, mailbox: &Arc<Mailbox>, tick: u64) {
+        let tick = tick.min(ticks_between(self.started, Instant::now()) + FURTHEST);
         mailbox.alarm().entered.store(tick, Ordering::SeqCst);
         self.wheel.lock().entry(tick).or_default().push(Arc::downgrade(mailbox));
     }
@@ -118,7 +130,7 @@ mod tests {
     use super::*;
 
     fn rang(mailbox: &Mailbox) -> bool {
-        mailbox.poll_take(&Context::from_waker(Waker::noop()), &mut VecDeque::new()).rung
+        mailbox.take(&Context::from_waker(Waker::noop()), &mut VecDeque::new()).rung
     }
 
     fn start() -> (Arc<Clock>, Arc<Mailbox>) {
@@ -163,6 +175,41 @@ mod tests {
         clock.set(&mailbox, at(Duration::from_secs(1)));
         tokio::time::sleep(Duration::from_secs(1) + 2 * TICK).await;
         assert!(rang(&mailbox));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_set_again_after_it_rang_rings_again() {
+        let (clock, mailbox) = start();
+        let deadline = at(Duration::from_secs(1));
+        for _ in 0..3 {
+            clock.set(&mailbox, deadline);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(rang(&mailbox));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_that_were_superseded_die_by_themselves() {
+        let (clock, mailbox) = start();
+        let entries = |clock: &Clock| clock.wheel.lock().values().map(Vec::len).sum::<usize>();
+        for seconds in [10, 9, 8] {
+            clock.set(&mailbox, at(Duration::from_secs(seconds)));
+        }
+        assert_eq!(entries(&clock), 3);
+        for _ in 0..20 {
+            clock.set(&mailbox, at(Duration::from_secs(9)));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(entries(&clock), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_session_leaves_the_clock_within_a_minute() {
+        let (clock, mailbox) = start();
+        clock.set(&mailbox, at(Duration::from_secs(40 * 24 * 60 * 60)));
+        drop(mailbox);
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert!(clock.wheel.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,6 +30,8 @@ pub enum CloseReason {
     Forbidden,
     /// No CONNECT in time.
     ConnectTimeout,
+    /// A frame was begun and not ended in time.
+    FrameTimeout,
     /// Silence beyond the heart-beats agreed on.
     HeartBeatTimeout,
     /// A limit on what one session may do.
@@ -40,7 +42,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Disconnect,
         Self::ClientClosed,
         Self::ClientLost,
@@ -53,6 +55,7 @@ impl CloseReason {
         Self::Unauthenticated,
         Self::Forbidden,
         Self::ConnectTimeout,
+        Self::FrameTimeout,
         Self::HeartBeatTimeout,
         Self::Limit,
         Self::SlowConsumer,
@@ -70,7 +73,7 @@ impl CloseReason {
             Self::BrokerUnavailable | Self::Overload => 1013,
             Self::Unauthenticated => 4401,
             Self::Forbidden => 4403,
-            Self::ConnectTimeout | Self::HeartBeatTimeout => 4408,
+            Self::ConnectTimeout | Self::FrameTimeout | Self::HeartBeatTimeout => 4408,
             Self::Limit => 4429,
             Self::SlowConsumer => 4500,
         })
@@ -84,6 +87,7 @@ impl CloseReason {
             | Self::BrokerUnavailable
             | Self::Overload
             | Self::ConnectTimeout
+            | Self::FrameTimeout
             | Self::HeartBeatTimeout
             | Self::Limit
             | Self::SlowConsumer => true,
@@ -112,6 +116,7 @@ impl CloseReason {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::ConnectTimeout => "connect_timeout",
+            Self::FrameTimeout => "frame_timeout",
             Self::HeartBeatTimeout => "heart_beat_timeout",
             Self::Limit => "limit",
             Self::SlowConsumer => "slow_consumer",
@@ -125,8 +130,10 @@ impl From<&Fault> for CloseReason {
             Fault::Malformed(malformed) if malformed.is_too_big() => Self::TooBig,
             Fault::TooManySubscriptions { .. }
             | Fault::TooManyTransactions { .. }
-            | Fault::TransactionTooLong { .. } => Self::Limit,
+            | Fault::TransactionTooLong { .. }
+            | Fault::TooManyFrames { .. } => Self::Limit,
             Fault::ConnectTimeout(_) => Self::ConnectTimeout,
+            Fault::FrameTimeout(_) => Self::FrameTimeout,
             Fault::HeartBeatTimeout(_) => Self::HeartBeatTimeout,
             _ => Self::Protocol,
         }
@@ -139,6 +146,27 @@ impl From<&websocket::Error> for CloseReason {
             1007 => Self::InvalidText,
             1009 => Self::TooBig,
             _ => Self::Protocol,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table "When a session ends" is what clients are written by.
+    #[test]
+    fn the_readme_tells_every_code_and_whether_to_try_again() {
+        let readme = include_str!("../../../README.md");
+        for reason in CloseReason::ALL {
+            let Some(code) = reason.code() else { continue };
+            let row = readme.lines().filter(|line| line.starts_with('|')).find(|line| {
+                line.split('|').nth(1).is_some_and(|codes| codes.contains(&code.to_string()))
+            });
+            let again = row
+                .and_then(|row| row.split('|').nth(3))
+                .map(|again| again.trim().starts_with("yes"));
+            assert_eq!(again, Some(reason.may_reconnect()), "{reason:?}: {row:?}");
         }
     }
 }

@@ -21,10 +21,9 @@ pub struct Config {
     pub console: bool,
     /// Most sessions on this node; one more is refused with 503.
     pub max_sessions: usize,
-    /// Most frames per second from one session, on average over five seconds; more end it.
-    /// 0 sets no limit.
-    pub max_frames_per_second: u32,
-    /// How long a client may take to send its HTTP request.
+    /// Most connections that have not become sessions; further ones wait to be accepted.
+    pub max_handshakes: usize,
+    /// How long a client may take to send its HTTP request, and again to take the answer.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
     /// Most bytes waiting to be written to one session; a client that lets more pile up is closed.
@@ -37,6 +36,8 @@ pub struct Config {
     pub linger: Duration,
     /// Unsettled deliveries of a queue subscription that names no `prefetch-count`.
     pub prefetch: u16,
+    /// Highest `prefetch-count` that a client may ask for.
+    pub max_prefetch: u16,
     /// Unconfirmed SENDs of one session beyond which it is not read.
     pub max_unconfirmed: usize,
     /// How long sessions are given to close when the node stops.
@@ -70,12 +71,13 @@ impl Default for Config {
             origins: Origins::default(),
             console: false,
             max_sessions: 10_000,
-            max_frames_per_second: 1_000,
+            max_handshakes: 1_000,
             request_timeout: Duration::from_secs(10),
             mailbox: ByteSize::kib(512),
             send_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(10),
             prefetch: 1_000,
+            max_prefetch: 10_000,
             max_unconfirmed: 256,
             drain: Duration::from_secs(25),
         }
@@ -101,7 +103,11 @@ impl Config {
         if self.mailbox < ByteSize::kib(4) {
             return invalid("mailbox", "below 4 KiB every client would be too slow");
         }
-        let counts: [(&'static str, usize); 3] = [
+        if self.prefetch > self.max_prefetch {
+            return invalid("prefetch", "above max_prefetch");
+        }
+        let counts: [(&'static str, usize); 4] = [
+            ("max_handshakes", self.max_handshakes),
             ("max_sessions", self.max_sessions),
             ("prefetch", usize::from(self.prefetch)),
             ("max_unconfirmed", self.max_unconfirmed),
@@ -127,9 +133,6 @@ impl Config {
             if time > Duration::from_secs(60 * 60) {
                 return invalid(key, "more than an hour; use 10s, say");
             }
-        }
-        if self.max_frames_per_second > 1_000_000 {
-            return invalid("max_frames_per_second", "above 1000000; use 0 for no limit");
         }
         Ok(())
     }

@@ -7,12 +7,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use warp::hyper::body::Bytes;
 use websocket::Request;
 
 use crate::console;
-use crate::node::Node;
+use crate::node::{Admission, Node};
 use crate::session::Session;
 use crate::transport::WebSocket;
 
@@ -36,10 +36,13 @@ pub(crate) fn routes(node: Arc<Node>) -> Routes {
         .and(warp::ext::optional::<OnUpgrade>())
         .map(move |method: Method, path: warp::path::FullPath, headers, upgrade| {
             if path.as_str() == endpoint {
-                return connect(&node, &method, &headers, upgrade);
+                let answer = connect(&node, &method, &headers, upgrade);
+                let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+                return if upgraded { answer } else { only_one(answer) };
             }
             let page = if console { console::page(&method, path.as_str()) } else { None };
-            page.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, None, &hint))
+            let answer = page.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, None, &hint));
+            only_one(answer)
         })
         .boxed()
 }
@@ -53,7 +56,15 @@ fn connect(
 ) -> Response<Bytes> {
     let connection = joined(headers, &header::CONNECTION);
     let protocols = joined(headers, &header::SEC_WEBSOCKET_PROTOCOL);
-    let one = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let one = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        // Twice is as bad as not at all: who knows which one is meant.
+        values.next().filter(|_| values.next().is_none())?.to_str().ok()
+    };
+    if one(&header::HOST).is_none() {
+        node.metrics.refused(400);
+        return refusal(StatusCode::BAD_REQUEST, None, "exactly one Host header is needed\n");
+    }
     let request = Request {
         method: method.as_str(),
         upgrade: one(&header::UPGRADE),
@@ -75,16 +86,17 @@ fn connect(
         }
     };
     let Some(upgrade) = upgrade else {
+        node.metrics.refused(400);
         return refusal(StatusCode::BAD_REQUEST, None, "this connection cannot be upgraded\n");
     };
-    if !node.sessions.has_room() {
+    let Ok(admission) = node.admit() else {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         node.metrics.refused(status.as_u16());
         let text = "this node has no room for another session\n";
         return refusal(status, Some(("retry-after", RETRY_AFTER)), text);
-    }
+    };
     let tasks = node.tasks.clone();
-    tasks.spawn(take_over(Arc::clone(node), upgrade));
+    tasks.spawn(take_over(Arc::clone(node), admission, upgrade));
     let mut response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::UPGRADE, "websocket")
@@ -98,7 +110,7 @@ fn connect(
 
 /// Takes the socket from hyper, with whatever came after the handshake, and runs the session in a
 /// task of its own, which is smaller than this one.
-async fn take_over(node: Arc<Node>, upgrade: OnUpgrade) {
+async fn take_over(node: Arc<Node>, admission: Admission, upgrade: OnUpgrade) {
     let upgraded: Upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "upgrade failed"),
@@ -108,7 +120,7 @@ async fn take_over(node: Arc<Node>, upgrade: OnUpgrade) {
     };
     let transport = WebSocket::new(parts.io.into_inner(), &node.websocket, &parts.read_buf);
     let tasks = node.tasks.clone();
-    tasks.spawn(Session::new(node, transport).run());
+    tasks.spawn(Session::new(node, admission, transport).run());
 }
 
 /// All lines of a header as one list.
@@ -116,6 +128,13 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines: Vec<_> =
         headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join(", "))
+}
+
+/// Makes it the last answer on its connection, so that nobody holds one by asking again and again
+/// and reading nothing.
+fn only_one(mut answer: Response<Bytes>) -> Response<Bytes> {
+    answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 fn refusal(

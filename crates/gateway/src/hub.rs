@@ -8,30 +8,39 @@
 //! - Fan-out never waits for a client: a full mailbox closes its session. It does wait for our own
 //!   scheduler, when a session had no turn to empty its mailbox ([`Push::Behind`]).
 //! - Every subscriber gets a topic's messages in the order of the broker's subscription.
-//! - Lock order: `topics`, then one topic's `subscribers`, then one mailbox. No lock is held across
-//!   an `.await`.
+//! - Lock order: one topic's `subscribers`, then one mailbox; `topics` alone, so that a long fan-out
+//!   holds up no other topic. No lock is held across an `.await`.
+//! - When the broker ends a subscription, its sessions are closed: none waits for nothing.
 //! - An encoded frame holds nothing of any one session.
 //!
 //! Not here: queues (each session has its own broker subscription), who may subscribe.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broker::destination::Topic;
-use broker::{Broker, Delivery, Destination, Message, SubscribeError, SubscribeRequest};
+use broker::{
+    Broker, Delivery, Destination, Message, SubscribeError, SubscribeRequest, Subscription,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::close::CloseReason;
 use crate::mailbox::{Mailbox, Push};
 use crate::message_frame::{Shape, encode};
 use crate::metrics::Metrics;
 
 /// Messages a topic's broker subscription may hold before it pushes back on publishers.
 const BACKLOG: u16 = 1024;
+
+/// Topics that may linger at a time. Clients that come and go with ever new topics cost no more
+/// than this; beyond it topics are let go at once.
+const LINGERING: usize = 1024;
 
 /// See the module.
 pub(crate) struct Hub {
@@ -40,17 +49,27 @@ pub(crate) struct Hub {
     metrics: Arc<Metrics>,
     /// The topics somebody subscribed to, or did within `linger`.
     topics: Mutex<HashMap<Topic, Arc<Fan>>>,
+    /// How many of them have no subscriber.
+    lingering: AtomicUsize,
 }
 
 /// One topic's subscribers on this node.
 struct Fan {
     topic: Topic,
-    /// Grouped by shape, so that a message is encoded once for each group.
-    subscribers: Mutex<HashMap<Shape, Slab<Arc<Mailbox>>>>,
+    /// Held for a whole fan-out; never while `topics` is.
+    subscribers: Mutex<Subscribers>,
     /// Whether the broker's subscription is live; `None` until it is known.
     live: watch::Sender<Option<Result<(), SubscribeError>>>,
     /// Notified when the last subscriber leaves.
     emptied: Notify,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    /// Grouped by shape, so that a message is encoded once for each group.
+    shapes: HashMap<Shape, Slab<Arc<Mailbox>>>,
+    /// The broker's subscription is over, or about to be: no seat is taken here any more.
+    closed: bool,
 }
 
 /// A session's place among a topic's subscribers. Dropping it unsubscribes.
@@ -63,7 +82,8 @@ pub(crate) struct Seat {
 
 impl Hub {
     pub(crate) fn new(broker: Arc<dyn Broker>, linger: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { broker, linger, metrics, topics: Mutex::default() }
+        let (topics, lingering) = (Mutex::default(), AtomicUsize::new(0));
+        Self { broker, linger, metrics, topics, lingering }
     }
 
     /// Subscribes `mailbox` to `topic`. On return nothing published from now on is missed; messages
@@ -86,15 +106,30 @@ impl Hub {
     }
 
     fn take_seat(self: &Arc<Self>, topic: Topic, shape: Shape, mailbox: Arc<Mailbox>) -> Seat {
+        loop {
+            let fan = self.fan(&topic);
+            let mut subscribers = fan.subscribers.lock();
+            if subscribers.closed {
+                drop(subscribers);
+                self.forget(&fan);
+                continue;
+            }
+            let key = subscribers.shapes.entry(shape.clone()).or_default().insert(mailbox);
+            drop(subscribers);
+            self.metrics.subscriptions.inc();
+            return Seat { fan, shape, key, metrics: Arc::clone(&self.metrics) };
+        }
+    }
+
+    /// The fan of `topic`; the first to ask for it opens the broker's subscription.
+    fn fan(self: &Arc<Self>, topic: &Topic) -> Arc<Fan> {
         let mut topics = self.topics.lock();
-        let fan = topics.entry(topic).or_insert_with_key(|topic| {
+        let fan = topics.entry(topic.clone()).or_insert_with(|| {
             let fan = Arc::new(Fan::new(topic.clone()));
             tokio::spawn(Arc::clone(self).run(Arc::clone(&fan)));
             fan
         });
-        let key = fan.subscribers.lock().entry(shape.clone()).or_default().insert(mailbox);
-        self.metrics.subscriptions.inc();
-        Seat { fan: Arc::clone(fan), shape, key, metrics: Arc::clone(&self.metrics) }
+        Arc::clone(fan)
     }
 
     /// Holds the broker's subscription of one topic and fans its messages out.
@@ -103,34 +138,63 @@ impl Hub {
             destination: Destination::Topic(fan.topic.clone()),
             prefetch: BACKLOG,
         };
-        let mut subscription = match self.broker.subscribe(request).await {
+        match self.broker.subscribe(request).await {
             Ok(subscription) => {
                 fan.live.send_replace(Some(Ok(())));
-                subscription
+                self.hold(&fan, subscription).await;
             }
             Err(error) => {
-                self.topics.lock().remove(&fan.topic);
+                // Those who took a seat are told by `live`.
+                fan.subscribers.lock().closed = true;
                 fan.live.send_replace(Some(Err(error)));
-                return;
             }
-        };
-        let mut abandoned = std::pin::pin!(fan.abandoned(self.linger));
+        }
+        self.forget(&fan);
+    }
+
+    /// Fans out until nobody wants the topic any more, or the broker ends the subscription.
+    async fn hold(&self, fan: &Fan, mut subscription: Subscription) {
+        let mut abandoned = std::pin::pin!(self.abandoned(fan));
         loop {
             tokio::select! {
                 delivery = subscription.next() => match delivery {
-                    Some(delivery) => self.fan_out(&fan, delivery).await,
-                    None => break,
+                    Some(delivery) => self.fan_out(fan, delivery).await,
+                    None => return fan.close(),
                 },
                 () = &mut abandoned => {
-                    if self.remove_if_empty(&fan) {
+                    let mut subscribers = fan.subscribers.lock();
+                    if subscribers.shapes.is_empty() {
+                        subscribers.closed = true;
                         return;
                     }
-                    abandoned.set(fan.abandoned(self.linger));
+                    drop(subscribers);
+                    abandoned.set(self.abandoned(fan));
                 }
             }
         }
-        // Only a stopping broker ends a topic's subscription. The next subscriber asks again.
-        self.topics.lock().remove(&fan.topic);
+    }
+
+    /// Resolves once nobody has been subscribed for `linger`, or at once if too many topics linger.
+    async fn abandoned(&self, fan: &Fan) {
+        loop {
+            fan.emptied.notified().await;
+            let place = Lingering::take(&self.lingering);
+            if place.is_none() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.linger) => return,
+                // Taken and left again meanwhile: it lingers anew.
+                () = fan.emptied.notified() => fan.emptied.notify_one(),
+            }
+        }
+    }
+
+    fn forget(&self, fan: &Arc<Fan>) {
+        let mut topics = self.topics.lock();
+        if topics.get(&fan.topic).is_some_and(|known| Arc::ptr_eq(known, fan)) {
+            topics.remove(&fan.topic);
+        }
     }
 
     async fn fan_out(&self, fan: &Fan, delivery: Delivery) {
@@ -142,15 +206,21 @@ impl Hub {
             behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
         }
     }
+}
 
-    fn remove_if_empty(&self, fan: &Fan) -> bool {
-        // With `topics` locked nobody can take a seat meanwhile.
-        let mut topics = self.topics.lock();
-        let empty = fan.subscribers.lock().is_empty();
-        if empty {
-            topics.remove(&fan.topic);
-        }
-        empty
+/// A place among the topics that linger.
+struct Lingering<'a>(&'a AtomicUsize);
+
+impl<'a> Lingering<'a> {
+    fn take(lingering: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(lingering);
+        (lingering.fetch_add(1, Ordering::Relaxed) < LINGERING).then_some(place)
+    }
+}
+
+impl Drop for Lingering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -170,7 +240,7 @@ impl Fan {
         let text = str::from_utf8(&message.body).is_ok();
         let mut behind = Vec::new();
         let mut sessions = 0;
-        for (shape, mailboxes) in subscribers.iter() {
+        for (shape, mailboxes) in &subscribers.shapes {
             let frame = encode(shape, message, text);
             sessions += mailboxes.len();
             for (_, mailbox) in mailboxes {
@@ -182,14 +252,12 @@ impl Fan {
         (sessions, behind)
     }
 
-    /// Resolves once nobody has been subscribed for `linger`.
-    async fn abandoned(&self, linger: Duration) {
-        loop {
-            self.emptied.notified().await;
-            tokio::time::sleep(linger).await;
-            if self.subscribers.lock().is_empty() {
-                return;
-            }
+    /// Ends the sessions whose subscription the broker has ended: they would wait for nothing.
+    fn close(&self) {
+        let mut subscribers = self.subscribers.lock();
+        subscribers.closed = true;
+        for (_, mailbox) in subscribers.shapes.values().flatten() {
+            mailbox.close(CloseReason::BrokerUnavailable);
         }
     }
 }
@@ -197,13 +265,14 @@ impl Fan {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut subscribers = self.fan.subscribers.lock();
-        if let Some(mailboxes) = subscribers.get_mut(&self.shape) {
+        let shapes = &mut subscribers.shapes;
+        if let Some(mailboxes) = shapes.get_mut(&self.shape) {
             mailboxes.try_remove(self.key);
             if mailboxes.is_empty() {
-                subscribers.remove(&self.shape);
+                shapes.remove(&self.shape);
             }
         }
-        if subscribers.is_empty() {
+        if shapes.is_empty() {
             self.fan.emptied.notify_one();
         }
         self.metrics.subscriptions.dec();

@@ -10,8 +10,9 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::BindError;
 use crate::http;
@@ -29,8 +30,16 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
-        // Accepted sockets inherit it.
+        // Accepted sockets inherit both. Peers that vanished without a word are found out within
+        // two minutes even where no heart-beats were agreed on.
         socket.set_tcp_nodelay(true)?;
+        socket.set_keepalive(true)?;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(Duration::from_secs(60))
+                .with_interval(Duration::from_secs(15))
+                .with_retries(4),
+        )?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
@@ -41,10 +50,18 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 /// Accepts for ever.
 pub(crate) async fn accept(listener: TcpListener, node: Arc<Node>) {
     let routes = http::routes(Arc::clone(&node));
+    let handshakes = Arc::new(Semaphore::new(node.config.max_handshakes));
     loop {
+        // Connections beyond the limit wait here, and then in the kernel's backlog. The semaphore is
+        // never closed.
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((socket, _)) => {
-                tokio::spawn(serve(socket, routes.clone(), node.config.request_timeout));
+                let served = serve(socket, routes.clone(), node.config.request_timeout);
+                tokio::spawn(async move {
+                    served.await;
+                    drop(permit);
+                });
             }
             Err(error) => {
                 // Out of file descriptors, most likely: those that are open go on.
@@ -64,7 +81,9 @@ async fn serve(socket: TcpStream, routes: http::Routes, request_timeout: Duratio
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "connection ended");
+    match tokio::time::timeout(2 * request_timeout, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(_) => tracing::debug!("connection took too long"),
     }
 }

@@ -5,7 +5,8 @@
 //! mailbox and writes it at once.
 //!
 //! Invariants
-//! - Whatever is queued or taken but not yet written counts against the limit. One frame longer
+//! - Whatever is queued or taken but not yet written counts against the limit, and so does each
+//!   frame ([`PER_FRAME`]). One frame longer
 //!   than the limit is admitted to an empty mailbox.
 //! - A full mailbox whose client is not reading closes the session as a slow consumer. A full one
 //!   whose session merely had no turn yet says [`Push::Behind`]: the publisher yields and tries
@@ -13,6 +14,7 @@
 //! - The lock is held for a few instructions, never while waking.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
@@ -22,10 +24,17 @@ use tokio::time::Instant;
 use crate::clock::Alarm;
 use crate::close::CloseReason;
 
+/// What a queued frame costs besides its bytes: its place in the queue and its allocation. Counted,
+/// so that very many tiny frames are as bounded as a few long ones.
+pub(crate) const PER_FRAME: usize = 64;
+
 /// See the module.
 pub(crate) struct Mailbox {
     limit: usize,
-    /// Guards all that publishers and the session share.
+    /// Queued, or taken and not yet written. Changed only under the lock; read without it, where
+    /// a moment's error does not matter.
+    bytes: AtomicUsize,
+    /// Guards all else that publishers and the session share.
     state: Mutex<State>,
     alarm: Alarm,
 }
@@ -34,8 +43,6 @@ pub(crate) struct Mailbox {
 struct State {
     /// Bounded in bytes by the mailbox's limit.
     frames: VecDeque<Bytes>,
-    /// Queued, or taken and not yet written.
-    bytes: usize,
     ever_queued: u64,
     /// When the oldest of `frames` was queued.
     oldest: Option<Instant>,
@@ -73,7 +80,7 @@ pub(crate) struct Taken {
 impl Mailbox {
     /// A mailbox for `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default(), alarm: Alarm::new() }
+        Self { limit, bytes: AtomicUsize::new(0), state: Mutex::default(), alarm: Alarm::new() }
     }
 
     /// Queues a message's frame, if there is room.
@@ -82,7 +89,8 @@ impl Mailbox {
         if state.over || state.close.is_some() {
             return Push::Gone;
         }
-        if state.bytes > 0 && state.bytes + frame.len() > self.limit {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        if bytes > 0 && bytes + frame.len() + PER_FRAME > self.limit {
             if !state.blocked {
                 return Push::Behind;
             }
@@ -90,7 +98,7 @@ impl Mailbox {
             wake(state);
             return Push::Gone;
         }
-        state.queue(frame, now);
+        self.queue(&mut state, frame, now);
         wake(state);
         Push::Queued
     }
@@ -101,7 +109,7 @@ impl Mailbox {
     pub(crate) fn post(&self, frame: Bytes, now: Instant) -> u64 {
         let mut state = self.state.lock();
         if !state.over {
-            state.queue(frame, now);
+            self.queue(&mut state, frame, now);
         }
         state.ever_queued
     }
@@ -109,7 +117,7 @@ impl Mailbox {
     /// Whether the mailbox is at most half full: enough to read the client on, or to take another
     /// delivery from a queue.
     pub(crate) fn has_room(&self) -> bool {
-        self.state.lock().bytes <= self.limit / 2
+        self.bytes.load(Ordering::Relaxed) <= self.limit / 2
     }
 
     /// Wakes the session to look at its deadlines.
@@ -127,12 +135,13 @@ impl Mailbox {
     }
 
     /// Moves all that is queued to the end of `frames`; the session is woken when there is more.
-    pub(crate) fn poll_take(&self, cx: &Context<'_>, frames: &mut VecDeque<Bytes>) -> Taken {
+    pub(crate) fn take(&self, cx: &Context<'_>, frames: &mut VecDeque<Bytes>) -> Taken {
         let mut state = self.state.lock();
         if frames.is_empty() {
             std::mem::swap(frames, &mut state.frames);
         } else {
-            frames.append(&mut state.frames);
+            // Not `append`: it would leave this burst's room in an idle mailbox.
+            frames.extend(std::mem::take(&mut state.frames));
         }
         if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
@@ -144,10 +153,11 @@ impl Mailbox {
         }
     }
 
-    /// Notes that `bytes` of what was taken are written, and whether the socket is full now.
-    pub(crate) fn written(&self, bytes: usize, blocked: bool) {
+    /// Notes that `bytes` of what was taken are written, which ended so many `frames`, and whether
+    /// the socket is full now.
+    pub(crate) fn written(&self, bytes: usize, frames: usize, blocked: bool) {
         let mut state = self.state.lock();
-        state.bytes -= bytes;
+        self.bytes.fetch_sub(bytes + frames * PER_FRAME, Ordering::Relaxed);
         state.blocked = blocked;
     }
 
@@ -157,18 +167,16 @@ impl Mailbox {
         *state = State { over: true, ..State::default() };
     }
 
+    fn queue(&self, state: &mut State, frame: Bytes, now: Instant) {
+        self.bytes.fetch_add(frame.len() + PER_FRAME, Ordering::Relaxed);
+        state.ever_queued += frame.len() as u64;
+        state.frames.push_back(frame);
+        state.oldest.get_or_insert(now);
+    }
+
     /// The session's place on the clock.
     pub(crate) fn alarm(&self) -> &Alarm {
         &self.alarm
-    }
-}
-
-impl State {
-    fn queue(&mut self, frame: Bytes, now: Instant) {
-        self.bytes += frame.len();
-        self.ever_queued += frame.len() as u64;
-        self.frames.push_back(frame);
-        self.oldest.get_or_insert(now);
     }
 }
 
@@ -191,13 +199,13 @@ mod tests {
 
     fn take(mailbox: &Mailbox) -> (VecDeque<Bytes>, Taken) {
         let mut frames = VecDeque::new();
-        let taken = mailbox.poll_take(&Context::from_waker(Waker::noop()), &mut frames);
+        let taken = mailbox.take(&Context::from_waker(Waker::noop()), &mut frames);
         (frames, taken)
     }
 
     #[test]
     fn takes_everything_at_once_in_order() {
-        let mailbox = Mailbox::new(100);
+        let mailbox = Mailbox::new(1000);
         let now = Instant::now();
         for n in 1..=3 {
             assert_eq!(mailbox.push(frame(n), now), Push::Queued);
@@ -210,26 +218,34 @@ mod tests {
 
     #[test]
     fn full_is_behind_while_the_client_reads_and_slow_once_it_does_not() {
-        let mailbox = Mailbox::new(100);
+        let mailbox = Mailbox::new(1000);
         let now = Instant::now();
-        assert_eq!(mailbox.push(frame(100), now), Push::Queued);
+        assert_eq!(mailbox.push(frame(1000 - PER_FRAME), now), Push::Queued);
         assert_eq!(mailbox.push(frame(1), now), Push::Behind);
         take(&mailbox);
-        mailbox.written(40, true);
-        assert_eq!(mailbox.push(frame(40), now), Push::Queued);
+        mailbox.written(500, 0, true);
+        assert_eq!(mailbox.push(frame(500 - PER_FRAME), now), Push::Queued);
         assert_eq!(mailbox.push(frame(1), now), Push::Gone);
         assert_eq!(take(&mailbox).1.close, Some(CloseReason::SlowConsumer));
     }
 
     #[test]
     fn what_is_taken_but_not_written_counts() {
-        let mailbox = Mailbox::new(100);
+        let mailbox = Mailbox::new(1000);
         let now = Instant::now();
-        mailbox.push(frame(80), now);
+        mailbox.push(frame(800), now);
         take(&mailbox);
-        assert_eq!(mailbox.push(frame(30), now), Push::Behind);
-        mailbox.written(80, false);
-        assert_eq!(mailbox.push(frame(30), now), Push::Queued);
+        assert_eq!(mailbox.push(frame(300), now), Push::Behind);
+        mailbox.written(800, 1, false);
+        assert_eq!(mailbox.push(frame(300), now), Push::Queued);
+    }
+
+    #[test]
+    fn many_empty_frames_fill_it_too() {
+        let mailbox = Mailbox::new(10 * PER_FRAME);
+        let now = Instant::now();
+        assert!((0..10).all(|_| mailbox.push(frame(0), now) == Push::Queued));
+        assert_eq!(mailbox.push(frame(0), now), Push::Behind);
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use stomp::Command;
 
 use crate::close::CloseReason;
 
@@ -54,18 +56,27 @@ struct Received {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Published {
-    outcome: PublishOutcome,
+    outcome: &'static str,
 }
 
 /// What became of a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PublishOutcome {
     /// The broker took responsibility.
-    #[expect(non_camel_case_types, reason = "the label's spelling")]
-    confirmed,
+    Confirmed,
     /// The broker refused it before or after it was handed over, or went away.
-    #[expect(non_camel_case_types, reason = "the label's spelling")]
-    failed,
+    Failed,
+}
+
+impl PublishOutcome {
+    const ALL: [Self; 2] = [Self::Confirmed, Self::Failed];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl Metrics {
@@ -91,8 +102,8 @@ impl Metrics {
         for reason in CloseReason::ALL {
             drop(metrics.sessions_closed.get_or_create(&Closed { reason: reason.label() }));
         }
-        for outcome in [PublishOutcome::confirmed, PublishOutcome::failed] {
-            drop(metrics.publishes.get_or_create(&Published { outcome }));
+        for outcome in PublishOutcome::ALL {
+            drop(metrics.publishes.get_or_create(&Published { outcome: outcome.label() }));
         }
         metrics.register();
         metrics
@@ -146,7 +157,7 @@ impl Metrics {
         );
         gateway.register_with_unit(
             "delivery",
-            "Time from the broker's delivery to the write, of the oldest frame of each write",
+            "Time from the broker's delivery to the write, sampled from the writes of each session",
             Unit::Seconds,
             self.delivery_seconds.clone(),
         );
@@ -178,8 +189,8 @@ impl Metrics {
         self.refused_connections.get_or_create(&Refused { status }).inc();
     }
 
-    pub(crate) fn received(&self, command: &'static str) {
-        self.frames_received.get_or_create(&Received { command }).inc();
+    pub(crate) fn received(&self, command: Command) {
+        self.frames_received.get_or_create(&Received { command: command.as_str() }).inc();
     }
 
     pub(crate) fn fanned_out(&self, sessions: usize) {
@@ -192,7 +203,7 @@ impl Metrics {
     }
 
     pub(crate) fn published(&self, outcome: PublishOutcome, after: Duration) {
-        self.publishes.get_or_create(&Published { outcome }).inc();
+        self.publishes.get_or_create(&Published { outcome: outcome.label() }).inc();
         self.confirm_seconds.observe(after.as_secs_f64());
     }
 

@@ -38,34 +38,46 @@ pub(crate) struct Node {
     pub(crate) tasks: TaskTracker,
 }
 
-/// A session's place on the node. Dropping it gives the place up, however the session ends.
+/// A session's place on the node. Dropping it gives the place up and ends the mailbox, however the
+/// session ended.
 pub(crate) struct Admission {
     node: Arc<Node>,
     id: ByteString,
+    mailbox: Arc<Mailbox>,
 }
+
+/// The node is full or stopping.
+#[derive(Debug)]
+pub(crate) struct NoRoom;
 
 impl Node {
     /// Admits a session, unless the node is full or stopping.
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        id: ByteString,
-        mailbox: Arc<Mailbox>,
-    ) -> Result<Admission, CloseReason> {
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, NoRoom> {
+        let id = self.sessions.new_id();
+        let mailbox = Arc::new(Mailbox::new(self.config.mailbox_bytes()));
         let mut admitted = self.sessions.mailboxes.lock();
-        if admitted.draining {
-            return Err(CloseReason::Drain);
+        if admitted.draining || admitted.by_id.len() >= self.sessions.limit {
+            return Err(NoRoom);
         }
-        if admitted.by_id.len() >= self.sessions.limit {
-            return Err(CloseReason::Overload);
-        }
-        admitted.by_id.insert(id.clone(), mailbox);
+        admitted.by_id.insert(id.clone(), Arc::clone(&mailbox));
         self.metrics.sessions.inc();
-        Ok(Admission { node: Arc::clone(self), id })
+        Ok(Admission { node: Arc::clone(self), id, mailbox })
+    }
+}
+
+impl Admission {
+    pub(crate) fn id(&self) -> &ByteString {
+        &self.id
+    }
+
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
+        self.mailbox.end();
         self.node.sessions.mailboxes.lock().by_id.remove(&self.id);
         self.node.metrics.sessions.dec();
     }
@@ -84,7 +96,7 @@ pub(crate) struct Sessions {
 #[derive(Default)]
 struct Admitted {
     by_id: HashMap<ByteString, Arc<Mailbox>>,
-    /// Why new ones are refused, once the node is stopping.
+    /// Whether the node is stopping, and admits no more.
     draining: bool,
 }
 
@@ -101,19 +113,13 @@ impl Sessions {
     }
 
     /// A session id: the node's 8 characters and 128 random bits that nobody can guess.
-    pub(crate) fn new_id(&self) -> ByteString {
+    fn new_id(&self) -> ByteString {
         let random = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
         format!("{}{random}", self.boot).into()
     }
 
     pub(crate) fn new_publisher(&self) -> PublisherId {
         PublisherId(self.next_publisher.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Whether another session would be admitted.
-    pub(crate) fn has_room(&self) -> bool {
-        let admitted = self.mailboxes.lock();
-        !admitted.draining && admitted.by_id.len() < self.limit
     }
 
     /// Admits no more, and asks all that are there to close.

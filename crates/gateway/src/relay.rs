@@ -4,7 +4,8 @@
 //! subscriptions; whatever may wait comes back as a future that owns all it needs.
 //!
 //! Invariants
-//! - No message reaches a broker and no subscription is made without [`Authorise::check`].
+//! - Nothing a client asks for reaches a broker without [`Authorise::check`]. What an application
+//!   answers is trusted.
 //! - Headers that the server sets never come from a client.
 //! - Dropping the relay ends every subscription and gives back what is unsettled.
 //!
@@ -24,7 +25,7 @@ use broker::{Confirm, Destination, PublisherId, SubscribeRequest};
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
 use stomp::Version;
-use stomp::action::{AckMode, Acknowledge, Acknowledged, Publish, Subscribe};
+use stomp::action::{AckMode, Acknowledge, Acknowledged, Held, Publish, Subscribe};
 use tokio::time::Instant;
 
 use self::queue::Queue;
@@ -44,6 +45,8 @@ pub(crate) struct Relay {
     publisher: PublisherId,
     principal: Principal,
     version: Version,
+    /// A few characters of the session's id that no other session's has.
+    tag: ByteString,
     /// At most `max_subscriptions` of the STOMP session.
     topics: Vec<TopicSubscription>,
     /// As `topics`.
@@ -77,16 +80,37 @@ impl Relay {
         framing: Framing,
         principal: Principal,
         version: Version,
+        session: &str,
     ) -> Self {
         let publisher = node.sessions.new_publisher();
+        let tag = ByteString::from(session[session.len().saturating_sub(8)..].to_owned());
         let (topics, queues) = (Vec::new(), VecDeque::new());
-        Self { node, mailbox, framing, publisher, principal, version, topics, queues }
+        Self { node, mailbox, framing, publisher, principal, version, tag, topics, queues }
     }
 
     /// Publishes, or calls the application. The future waits while the broker has no room.
-    pub(crate) fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Confirm, Refused>> {
+    /// `receipted`: the client waits for a receipt that covers it.
+    pub(crate) fn publish(
+        &self,
+        publish: Publish,
+        receipted: bool,
+    ) -> BoxFuture<'static, Result<Confirm, Refused>> {
         let (node, principal) = (Arc::clone(&self.node), self.principal.clone());
-        Box::pin(publish::publish(node, principal, self.publisher, publish))
+        Box::pin(publish::publish(node, principal, self.publisher, publish, receipted))
+    }
+
+    /// Whether all that a transaction held can be asked for: each destination is there and allowed,
+    /// each delivery is waiting to be settled.
+    pub(crate) fn check(&self, held: &[Held]) -> Result<(), Refused> {
+        held.iter().try_for_each(|held| match held {
+            Held::Publish(publish) => {
+                publish::check(&self.node, &self.principal, publish).map(drop)
+            }
+            Held::Acknowledge(acknowledge) => match self.find(&acknowledge.of) {
+                Some(_) => Ok(()),
+                None => Err(nothing_to_acknowledge(&acknowledge.of)),
+            },
+        })
     }
 
     /// Opens a subscription.
@@ -97,6 +121,7 @@ impl Relay {
         let node = Arc::clone(&self.node);
         let (mailbox, framing) = (Arc::clone(&self.mailbox), self.framing);
         let (principal, version) = (self.principal.clone(), self.version);
+        let tag = self.tag.clone();
         Box::pin(async move {
             let destination = node.destinations.parse(&subscribe.destination, Verb::Subscribe)?;
             node.authorise.check(&principal, Verb::Subscribe, &destination)?;
@@ -118,7 +143,7 @@ impl Relay {
                     Err(not_available(&destination))
                 }
                 destination => {
-                    let prefetch = queue::prefetch(&subscribe, node.config.prefetch)?;
+                    let prefetch = queue::prefetch(&subscribe, &node.config)?;
                     let request = SubscribeRequest { destination, prefetch };
                     let subscription = node.broker.subscribe(request).await?;
                     node.metrics.subscriptions.inc();
@@ -126,6 +151,7 @@ impl Relay {
                         subscription,
                         &subscribe,
                         shape,
+                        tag,
                         Arc::clone(&node.metrics),
                     )))
                 }
@@ -143,42 +169,50 @@ impl Relay {
         }
     }
 
-    /// Ends a subscription; what it has not settled goes back.
+    /// Ends a subscription. What it has not settled goes back, except what `ack:auto` settles once
+    /// it is written.
     pub(crate) fn unsubscribe(&mut self, number: u32) {
         self.topics.retain(|topic| topic.number != number);
-        self.queues.retain(|queue| queue.number() != number);
+        self.queues.retain_mut(|queue| queue.number() != number || queue.leave());
+    }
+
+    /// Ends all subscriptions, as [`unsubscribe`](Self::unsubscribe) does.
+    pub(crate) fn leave(&mut self) {
+        self.topics.clear();
+        self.queues.retain_mut(Queue::leave);
     }
 
     /// Settles what an ACK or NACK names.
     pub(crate) fn acknowledge(&mut self, acknowledge: &Acknowledge) -> Result<(), Refused> {
-        let settled = match &acknowledge.of {
-            Acknowledged::Token(token) if token.starts_with(TOPIC_TOKEN) => {
-                self.topics.iter().any(|topic| topic.acknowledged)
+        match self.find(&acknowledge.of) {
+            Some(Found::Topic) => Ok(()),
+            Some(Found::Queue { queue, at }) => {
+                self.queues[queue].settle(at, acknowledge.verdict);
+                Ok(())
             }
-            Acknowledged::Token(token) => {
-                self.queues.iter_mut().any(|queue| queue.settle_token(token, acknowledge.verdict))
-            }
-            Acknowledged::Message { id, subscription } => {
-                let meant = |number| subscription.is_none_or(|subscription| subscription == number);
-                self.topics.iter().any(|topic| topic.acknowledged && meant(topic.number))
-                    || self
-                        .queues
-                        .iter_mut()
-                        .filter(|queue| meant(queue.number()))
-                        .any(|queue| queue.settle_message(id, acknowledge.verdict))
-            }
-        };
-        if settled {
-            return Ok(());
+            None => Err(nothing_to_acknowledge(&acknowledge.of)),
         }
-        let (Acknowledged::Token(id) | Acknowledged::Message { id, .. }) = &acknowledge.of;
-        let id: String = id.chars().take(100).collect();
-        Err(Refused {
-            reason: CloseReason::Protocol,
-            message: format!(
-                "nothing to acknowledge under \"{id}\": it was not delivered in this session, is \
-                 settled already, or its subscription has ack:auto or is over"
-            ),
+    }
+
+    /// The delivery that an ACK or NACK names. Queues come first: on topics there is nothing to
+    /// settle, so any message of an acknowledged topic counts as found.
+    fn find(&self, of: &Acknowledged) -> Option<Found> {
+        let (subscription, topic_token) = match of {
+            Acknowledged::Token(token) => (None, token.starts_with(TOPIC_TOKEN)),
+            Acknowledged::Message { subscription, .. } => (*subscription, true),
+        };
+        let meant = |number| subscription.is_none_or(|subscription| subscription == number);
+        let found = self.queues.iter().enumerate().filter(|(_, queue)| meant(queue.number()));
+        let in_queue = found.filter_map(|(n, queue)| {
+            let at = match of {
+                Acknowledged::Token(token) => queue.find_token(token),
+                Acknowledged::Message { id, .. } => queue.find_message(id.parse().ok()?),
+            };
+            Some(Found::Queue { queue: n, at: at? })
+        });
+        let mut in_topics = self.topics.iter().filter(|topic| topic.acknowledged);
+        { in_queue }.next().or_else(|| {
+            in_topics.any(|topic| topic_token && meant(topic.number)).then_some(Found::Topic)
         })
     }
 
@@ -202,9 +236,27 @@ impl Relay {
 
     /// Settles the `ack:auto` deliveries whose frames are written.
     pub(crate) fn written(&mut self, ever_written: u64) {
-        for queue in &mut self.queues {
-            queue.written(ever_written);
-        }
+        self.queues.retain_mut(|queue| queue.written(ever_written));
+    }
+}
+
+/// What an ACK or NACK names.
+enum Found {
+    /// A message of a topic.
+    Topic,
+    /// The unsettled delivery at this place of this queue subscription.
+    Queue { queue: usize, at: usize },
+}
+
+fn nothing_to_acknowledge(of: &Acknowledged) -> Refused {
+    let (Acknowledged::Token(id) | Acknowledged::Message { id, .. }) = of;
+    let id: String = id.chars().take(100).collect();
+    Refused {
+        reason: CloseReason::Protocol,
+        message: format!(
+            "nothing to acknowledge under \"{id}\": it was not delivered in this session, is \
+             settled already, or its subscription has ack:auto or is over"
+        ),
     }
 }
 
@@ -287,8 +339,9 @@ fn is_reserved(name: &ByteString) -> bool {
         header::SUBSCRIPTION,
         header::TRANSACTION,
     ];
-    // A version without escapes shows control characters as spaces and trims those: what would
-    // read as a reserved name then is one.
-    let name = name.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+    // A version without escapes writes control characters and colons as spaces, and its readers
+    // trim those: what would read as a reserved name then is one.
+    let blank = |c: char| c.is_whitespace() || c.is_control() || c == ':';
+    let name = name.trim_matches(blank);
     RESERVED.contains(&name) || name.starts_with("x-footbridge-")
 }

@@ -14,7 +14,6 @@
 mod ending;
 mod outgoing;
 mod perform;
-mod rate;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -24,37 +23,40 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use broker::Confirm;
+use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
-use stomp::Action;
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use self::ending::End;
 use self::outgoing::Outgoing;
-use self::rate::Rate;
+use self::perform::Commit;
 use crate::authorise::Principal;
 use crate::close::CloseReason;
 use crate::mailbox::Mailbox;
 use crate::metrics::PublishOutcome;
-use crate::node::Node;
+use crate::node::{Admission, Node};
 use crate::relay::{Opened, Refused, Relay};
 use crate::transport::{Incoming, ReadError, Transport};
 
 /// See the module.
 pub(crate) struct Session<T> {
     node: Arc<Node>,
-    id: ByteString,
+    /// The session's place on the node, and its id.
+    admission: Admission,
     transport: T,
     stomp: stomp::Session,
     mailbox: Arc<Mailbox>,
     outgoing: Outgoing,
     /// None until CONNECT was accepted.
     relay: Option<Box<Relay>>,
+    /// The COMMIT that is being performed; comes before anything else.
+    committing: Option<Commit>,
     /// The action that is being performed, if it has to wait.
     in_hand: Option<BoxFuture<'static, Performed>>,
     /// In the order they were asked for; beyond `max_unconfirmed` the client is not read.
     awaited: VecDeque<Awaited>,
-    rate: Rate,
     /// Whether the client is not read for now.
     paused: bool,
 }
@@ -76,8 +78,8 @@ struct Awaited {
 enum Then {
     /// A SEND is confirmed.
     Sent { receipt: Option<ByteString> },
-    /// All before a COMMIT's end is confirmed.
-    Settled { receipt: Option<ByteString> },
+    /// All that a COMMIT released is confirmed.
+    Committed { receipt: Option<ByteString> },
     /// All before DISCONNECT is confirmed.
     Disconnected { receipt: Option<ByteString> },
 }
@@ -88,18 +90,16 @@ type Step<T = ()> = ControlFlow<End, T>;
 type Busy = bool;
 
 impl<T: Transport> Session<T> {
-    pub(crate) fn new(node: Arc<Node>, transport: T) -> Self {
-        let id = node.sessions.new_id();
-        let mailbox = Arc::new(Mailbox::new(node.config.mailbox_bytes()));
+    pub(crate) fn new(node: Arc<Node>, admission: Admission, transport: T) -> Self {
         let now = Instant::now();
         Self {
             stomp: stomp::Session::new(Arc::clone(&node.stomp), now.into_std()),
-            rate: Rate::new(node.config.max_frames_per_second, now),
-            id,
+            mailbox: Arc::clone(admission.mailbox()),
+            admission,
             transport,
-            mailbox,
             outgoing: Outgoing::default(),
             relay: None,
+            committing: None,
             in_hand: None,
             awaited: VecDeque::new(),
             paused: false,
@@ -115,22 +115,16 @@ impl<T: Transport> Session<T> {
     #[expect(clippy::manual_async_fn, reason = "an async fn is twice the size, see above")]
     pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
         async move {
-            let node = Arc::clone(&self.node);
-            let admitted = node.admit(self.id.clone(), Arc::clone(&self.mailbox));
-            let (admission, end) = match admitted {
-                Ok(admission) => (Some(admission), poll_fn(|cx| self.poll(cx)).await),
-                Err(reason) => (None, self.closed_from_outside(reason)),
-            };
+            let end = poll_fn(|cx| self.poll(cx)).await;
             tracing::debug!(
-                session = %self.id, reason = end.reason.label(), detail = end.detail, "closed"
+                session = %self.admission.id(),
+                reason = end.reason.label(),
+                may_reconnect = end.reason.may_reconnect(),
+                detail = end.detail,
+                "closed"
             );
-            node.metrics.closed(end.reason);
-            node.clock.set(&self.mailbox, None);
-            // Subscriptions end now; good-byes can take a while.
-            self.relay = None;
-            self.in_hand = None;
+            self.node.metrics.closed(end.reason);
             Box::pin(self.say_goodbye(end)).await;
-            drop(admission);
         }
     }
 
@@ -152,17 +146,20 @@ impl<T: Transport> Session<T> {
 
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Step<Busy> {
         let now = Instant::now();
-        self.poll_mailbox(cx, now)?;
-        let mut busy = self.poll_in_hand(cx, now)?;
+        let mut busy = self.poll_mailbox(cx, now)?;
+        busy |= self.poll_in_hand(cx, now)?;
         busy |= self.poll_awaited(cx, now)?;
-        busy |= self.poll_actions(now)?;
+        // Receipts go out before the first delivery of a queue.
+        busy |= self.say(now);
+        busy |= self.poll_actions(cx, now)?;
+        busy |= self.say(now);
         busy |= self.poll_queues(cx, now)?;
         busy |= self.poll_transport(cx, now)?;
         Step::Continue(busy)
     }
 
-    /// Drains the mailbox, looks at the deadlines if the clock rang, and writes.
-    fn poll_mailbox(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+    /// Drains the mailbox and writes; looks at the deadlines if the clock rang.
+    fn poll_mailbox(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
         let taken = self.outgoing.take(cx, &self.mailbox);
         if let Some(reason) = taken.close {
             return Step::Break(self.closed_from_outside(reason));
@@ -171,17 +168,19 @@ impl<T: Transport> Session<T> {
             if self.outgoing.is_late(now, self.node.config.send_timeout) {
                 return Step::Break(self.closed_from_outside(CloseReason::SlowConsumer));
             }
-            self.stomp.handle_timeout(now.into_std());
-            // What is due is said at once, even while another action is in hand.
-            while let Some(action) = self.stomp.poll_said() {
-                self.perform(action, now)?;
+            if self.stomp.handle_timeout(now.into_std())
+                && let Some(probe) = self.transport.probe()
+            {
+                self.mailbox.post(probe, now);
             }
         }
         match self.outgoing.poll_write(cx, &mut self.transport, &self.mailbox, now) {
             Ok(0) => {}
             Ok(written) => {
                 self.node.metrics.sent_bytes.inc_by(written);
-                self.stomp.sent(now.into_std());
+                if self.outgoing.spoke() {
+                    self.stomp.sent(now.into_std());
+                }
                 if let Some(relay) = &mut self.relay {
                     relay.written(self.outgoing.ever_written());
                 }
@@ -196,7 +195,8 @@ impl<T: Transport> Session<T> {
                 });
             }
         }
-        Step::Continue(())
+        // What was due is in the mailbox now, or about to be.
+        Step::Continue(taken.rung)
     }
 
     /// Looks whether the action in hand is done.
@@ -208,14 +208,15 @@ impl<T: Transport> Session<T> {
         self.in_hand = None;
         match performed {
             Performed::Connected(Ok(principal)) => {
-                tracing::debug!(session = %self.id, principal = %principal.name, "connected");
-                self.stomp.accept(now.into_std(), &self.id, &principal.name);
+                tracing::debug!(session = %self.admission.id(), principal = %principal.name, "connected");
+                self.stomp.accept(now.into_std(), self.admission.id(), &principal.name);
                 self.relay = Some(Box::new(Relay::new(
                     Arc::clone(&self.node),
                     Arc::clone(&self.mailbox),
                     self.transport.framing(),
                     principal,
                     self.stomp.version(),
+                    self.admission.id(),
                 )));
             }
             Performed::Connected(Err(refused)) => return self.refuse(refused, None, now),
@@ -223,16 +224,14 @@ impl<T: Transport> Session<T> {
                 self.awaited.push_back(Awaited { confirm, since, then: Then::Sent { receipt } });
             }
             Performed::Published { result: Err(refused), receipt, since } => {
-                self.node.metrics.published(PublishOutcome::failed, now - since);
+                self.node.metrics.published(PublishOutcome::Failed, now - since);
                 return self.refuse(refused, receipt, now);
             }
             Performed::Subscribed { result: Ok(opened), receipt } => {
                 if let Some(relay) = &mut self.relay {
                     relay.hold(opened);
                 }
-                // Before the first delivery of a queue, which may be waiting.
                 self.stomp.receipt(receipt.as_deref());
-                self.say(now);
             }
             Performed::Subscribed { result: Err(refused), receipt } => {
                 return self.refuse(refused, receipt, now);
@@ -250,14 +249,14 @@ impl<T: Transport> Session<T> {
             busy = true;
             match (then, result) {
                 (Then::Sent { receipt }, Ok(())) => {
-                    self.node.metrics.published(PublishOutcome::confirmed, now - since);
+                    self.node.metrics.published(PublishOutcome::Confirmed, now - since);
                     self.stomp.receipt(receipt.as_deref());
                 }
                 (Then::Sent { receipt }, Err(error)) => {
-                    self.node.metrics.published(PublishOutcome::failed, now - since);
+                    self.node.metrics.published(PublishOutcome::Failed, now - since);
                     return self.refuse(error.into(), receipt, now);
                 }
-                (Then::Settled { receipt }, _) => self.stomp.receipt(receipt.as_deref()),
+                (Then::Committed { receipt }, _) => self.stomp.receipt(receipt.as_deref()),
                 (Then::Disconnected { receipt }, _) => {
                     self.stomp.receipt(receipt.as_deref());
                     self.say(now);
@@ -290,13 +289,21 @@ impl<T: Transport> Session<T> {
     }
 
     /// Performs what the client asked for, as long as nothing has to wait.
-    fn poll_actions(&mut self, now: Instant) -> Step<Busy> {
+    fn poll_actions(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
         let mut busy = false;
-        while self.may_act()
-            && let Some(action) = self.stomp.poll_action()
-        {
+        while self.may_act() {
+            // A client that never runs dry gives way to the other sessions of its thread: once its
+            // turn is over this is pending, and the task is scheduled again.
+            let Poll::Ready(turn) = coop::poll_proceed(cx) else { break };
+            if self.committing.is_some() {
+                self.commit_next(now);
+            } else if let Some(action) = self.stomp.poll_action() {
+                self.perform(action, now)?;
+            } else {
+                break;
+            }
+            turn.made_progress();
             busy = true;
-            self.perform(action, now)?;
         }
         Step::Continue(busy)
     }
@@ -353,18 +360,17 @@ impl<T: Transport> Session<T> {
             && self.mailbox.has_room()
     }
 
-    /// Posts the frames that the protocol wants said now.
-    fn say(&mut self, now: Instant) {
-        while let Some(Action::Send(frame)) = self.stomp.poll_said() {
-            self.post(&frame, now);
+    /// Posts the frames that the protocol wants said.
+    fn say(&mut self, now: Instant) -> Busy {
+        let mut busy = false;
+        while let Some(frame) = self.stomp.poll_said() {
+            busy = true;
+            self.mailbox.post(self.wrap(&frame), now);
         }
+        busy
     }
 
-    fn post(&self, frame: &[u8], now: Instant) {
-        self.mailbox.post(self.wrap(frame), now);
-    }
-
-    fn wrap(&self, frame: &[u8]) -> bytes::Bytes {
+    fn wrap(&self, frame: &[u8]) -> Bytes {
         self.transport.framing().wrap(true, |out| out.extend_from_slice(frame))
     }
 }

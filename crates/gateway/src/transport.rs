@@ -72,6 +72,10 @@ pub(crate) trait Transport: Send + Unpin + 'static {
         offset: usize,
     ) -> Poll<io::Result<usize>>;
 
+    /// Whether a ready-made frame carries STOMP, and so counts as a heart-beat: what only the
+    /// transport sees, such as a pong, does not reach the STOMP client.
+    fn carries_stomp(frame: &Bytes) -> bool;
+
     /// What asks a client whether it is there, where the transport has such a thing.
     fn probe(&self) -> Option<Bytes>;
 

@@ -154,7 +154,8 @@ async fn silence_and_half_a_connect_end_in_time() {
 
 #[tokio::test]
 async fn a_flood_of_frames_ends_the_session_that_floods() {
-    let node = Node::start(gateway::Config { max_frames_per_second: 10, ..config() }).await;
+    let stomp = stomp::Config { max_frames_per_second: 10, ..Default::default() };
+    let node = Node::start_with(config(), stomp).await;
     let mut client = node.connect().await;
     client.send_text(&"SEND\ndestination:/topic/a\n\nx\0".repeat(100)).await;
     let (message, _, close) = client.error().await;
@@ -258,7 +259,7 @@ async fn operators_see_health_and_metrics() {
     for (name, value) in [
         ("gateway_sessions", 1.0),
         ("gateway_subscriptions", 1.0),
-        ("gateway_frames_received_total{command=\"send\"}", 1.0),
+        ("gateway_frames_received_total{command=\"SEND\"}", 1.0),
         ("gateway_messages_sent_total", 1.0),
         ("gateway_fan_out_sessions_count", 1.0),
         ("broker_connected", 1.0),

@@ -189,6 +189,89 @@ async fn a_transaction_takes_effect_at_commit() {
     assert_eq!(commands, ["MESSAGE", "RECEIPT"]);
 }
 
+#[tokio::test]
+async fn a_commit_does_all_or_nothing_and_its_error_names_it() {
+    let node = Node::start(config()).await;
+    let mut witness = node.connect().await;
+    witness.subscribe("1", "/topic/a").await;
+    let mut client = node.connect().await;
+    let in_transaction = |command| Frame::new(command).with_header(header::TRANSACTION, "t");
+    client.send(in_transaction(Command::Begin)).await;
+    for destination in ["/topic/a", "/nope/b"] {
+        let send = in_transaction(Command::Send).with_header(header::DESTINATION, destination);
+        client.send(send.with_body("half")).await;
+    }
+    client.send(in_transaction(Command::Commit).with_header(header::RECEIPT, "c")).await;
+    let (message, receipt, _) = client.error().await;
+    assert!(message.contains("/nope/b"), "{message}");
+    assert_eq!(receipt.as_deref(), Some("c"));
+    witness.publish("/topic/a", "sentinel").await;
+    assert_eq!(witness.body().await, "sentinel");
+}
+
+#[tokio::test]
+async fn a_token_settles_nothing_in_another_session() {
+    let node = Node::start(config()).await;
+    let (mut one, mut other) = (node.connect().await, node.connect().await);
+    for (client, queue) in [(&mut one, "/queue/one"), (&mut other, "/queue/other")] {
+        client.subscribe_with("1", queue, &[("ack", "client-individual")]).await;
+        client.publish(queue, "job").await;
+    }
+    let (held, _) = (one.frame().await, other.frame().await);
+    acknowledge(&mut other, Command::Ack, &held).await;
+    let (message, receipt, _) = other.error().await;
+    assert!(message.starts_with("nothing to acknowledge under"), "{message}");
+    assert_eq!(receipt.as_deref(), Some("settled"));
+    let mut next = node.connect().await;
+    next.subscribe("1", "/queue/other").await;
+    assert_eq!(next.body().await, "job");
+}
+
+#[tokio::test]
+async fn in_1_0_a_queues_message_is_settled_although_a_topic_is_acknowledged_too() {
+    let node = Node::start(config()).await;
+    let mut client = node.connect_as("1.0").await;
+    client.subscribe_with("t", "/topic/a", &[("ack", "client")]).await;
+    client.subscribe_with("q", "/queue/q", &[("ack", "client")]).await;
+    client.publish("/queue/q", "x").await;
+    let id = client.frame().await.header(header::MESSAGE_ID).unwrap().clone();
+    let ack = Frame::new(Command::Ack).with_header(header::MESSAGE_ID, id);
+    client.send(ack.with_header(header::RECEIPT, "r")).await;
+    settled(&mut client).await;
+    drop(client);
+    let mut next = node.connect().await;
+    next.subscribe("1", "/queue/q").await;
+    next.publish("/queue/q", "sentinel").await;
+    assert_eq!(next.body().await, "sentinel");
+}
+
+#[tokio::test]
+async fn many_acks_in_one_message_hold_up_nobody() {
+    const DELIVERIES: usize = 5_000;
+    let node = Node::start(config()).await;
+    let mut client = node.connect_as("1.1").await;
+    let headers = [("ack", "client-individual"), ("prefetch-count", "10000")];
+    client.subscribe_with("1", "/queue/q", &headers).await;
+    let mut sender = node.connect().await;
+    for n in 0..DELIVERIES {
+        sender.publish("/queue/q", n.to_string()).await;
+    }
+    let mut ids = Vec::new();
+    for _ in 0..DELIVERIES {
+        ids.push(client.frame().await.header(header::MESSAGE_ID).unwrap().clone());
+    }
+    let acks = ids.iter().rev().map(|id| format!("ACK\nsubscription:1\nmessage-id:{id}\n\n\0"));
+    for some in acks.collect::<Vec<_>>().chunks(500) {
+        client.send_text(&some.concat()).await;
+    }
+    client.subscribe("2", "/topic/end").await;
+    drop(client);
+    let mut next = node.connect().await;
+    next.subscribe("1", "/queue/q").await;
+    next.publish("/queue/q", "sentinel").await;
+    assert_eq!(next.body().await, "sentinel");
+}
+
 impl Client {
     /// Publishes and waits for the receipt, whatever messages come meanwhile.
     async fn publish_confirmed_with_messages(&mut self, destination: &str, n: usize) {

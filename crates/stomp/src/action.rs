@@ -6,13 +6,13 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::{Fault, Headers};
+use crate::{Command, Fault, Headers};
 
 /// One thing to do, in the order given.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Write a frame, or a heart-beat, that is encoded already.
-    Send(Bytes),
+    /// A frame came; what it asks for follows.
+    Received(Command),
     /// Decide on a CONNECT: answer by [`Session::accept`](crate::Session::accept) or
     /// [`Session::fail`](crate::Session::fail). Until then the session stands still.
     Connect(Connect),
@@ -24,19 +24,15 @@ pub enum Action {
     Unsubscribe(Unsubscribe),
     /// Settle deliveries.
     Acknowledge(Acknowledge),
-    /// Give a receipt once everything before it is done and confirmed.
-    Settle {
-        /// The receipt that was asked for.
-        receipt: Option<ByteString>,
-    },
-    /// The client says good-bye: as [`Settle`](Self::Settle), then close.
+    /// Do what a transaction held back: all of it in order, or nothing.
+    Commit(Commit),
+    /// The client says good-bye: give the receipt once everything before is done and confirmed,
+    /// then close.
     Disconnect {
         /// The receipt that was asked for.
         receipt: Option<ByteString>,
     },
-    /// Ask by the transport's own means whether the client is there.
-    Probe,
-    /// The ERROR frame, if one is due, went before this: close.
+    /// ERROR was said: close.
     Close(Fault),
 }
 
@@ -47,10 +43,6 @@ pub struct Connect {
     pub login: Option<ByteString>,
     /// What should prove it.
     pub passcode: Option<ByteString>,
-    /// The virtual host asked for.
-    pub host: Option<ByteString>,
-    /// All headers of the frame.
-    pub headers: Headers,
 }
 
 /// A SEND frame.
@@ -88,8 +80,6 @@ pub struct Subscribe {
 pub struct Unsubscribe {
     /// The subscription's number; absent where the client names none that is live.
     pub number: Option<u32>,
-    /// All headers of the frame.
-    pub headers: Headers,
     /// The receipt that was asked for.
     pub receipt: Option<ByteString>,
 }
@@ -103,6 +93,24 @@ pub struct Acknowledge {
     pub verdict: Verdict,
     /// The receipt that was asked for.
     pub receipt: Option<ByteString>,
+}
+
+/// A COMMIT frame, with what its transaction held back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// In the order it came.
+    pub held: Vec<Held>,
+    /// The receipt that was asked for, due once all of it is done and confirmed.
+    pub receipt: Option<ByteString>,
+}
+
+/// A frame that a transaction can hold back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Held {
+    /// A SEND frame.
+    Publish(Publish),
+    /// An ACK or NACK frame.
+    Acknowledge(Acknowledge),
 }
 
 /// How an ACK or NACK names its delivery.
@@ -141,4 +149,46 @@ pub enum AckMode {
     Client,
     /// An ACK covers the message it names.
     ClientIndividual,
+}
+
+impl Publish {
+    /// The same, sharing no bytes with the buffer it was received in, which may be much longer:
+    /// for whoever keeps it. A body that fills a good part of any such buffer is not copied.
+    pub fn detached(self) -> Self {
+        const LARGE: usize = 32 * 1024;
+        let copied = |text: &ByteString| ByteString::from(String::from(&**text));
+        Self {
+            destination: copied(&self.destination),
+            headers: self
+                .headers
+                .iter()
+                .map(|(name, value)| (copied(name), copied(value)))
+                .collect(),
+            body: if self.body.len() < LARGE {
+                Bytes::copy_from_slice(&self.body)
+            } else {
+                self.body
+            },
+            receipt: self.receipt,
+        }
+    }
+}
+
+impl Held {
+    /// The receipt that was asked for.
+    pub fn receipt(&self) -> Option<&ByteString> {
+        match self {
+            Self::Publish(publish) => publish.receipt.as_ref(),
+            Self::Acknowledge(acknowledge) => acknowledge.receipt.as_ref(),
+        }
+    }
+}
+
+impl From<Held> for Action {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Publish(publish) => Self::Publish(publish),
+            Held::Acknowledge(acknowledge) => Self::Acknowledge(acknowledge),
+        }
+    }
 }

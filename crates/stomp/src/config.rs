@@ -25,9 +25,17 @@ pub struct Config {
     pub max_transactions: usize,
     /// Most frames that one transaction may hold back.
     pub max_transaction_frames: usize,
+    /// Most bytes that all open transactions of one session may hold back, headers included.
+    pub max_transaction_bytes: ByteSize,
+    /// Most frames per second from one session, on average over five seconds; more end it.
+    /// 0 sets no limit.
+    pub max_frames_per_second: u32,
     /// How long a client may take until its CONNECT frame is complete.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
+    /// How long a client may take from a frame's first byte to its last.
+    #[serde(with = "humantime_serde")]
+    pub frame_timeout: Duration,
     /// How often the server offers to send something, at least 1 s; `0s` offers nothing.
     #[serde(with = "humantime_serde")]
     pub heart_beat_send: Duration,
@@ -56,7 +64,10 @@ impl Default for Config {
             max_subscriptions: 100,
             max_transactions: 16,
             max_transaction_frames: 1024,
+            max_transaction_bytes: ByteSize::mib(1),
+            max_frames_per_second: 1_000,
             connect_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(60),
             heart_beat_send: Duration::from_secs(10),
             heart_beat_receive: Duration::from_secs(10),
         }
@@ -85,8 +96,18 @@ impl Config {
                 return invalid(key, "0 would refuse everything; use 1 or more".into());
             }
         }
-        if self.connect_timeout < Duration::from_millis(100) {
-            return invalid("connect_timeout", "below 100 ms no client could connect".into());
+        if self.max_frames_per_second > 1_000_000 {
+            return invalid("max_frames_per_second", "above 1000000; use 0 for no limit".into());
+        }
+        for (key, time) in
+            [("connect_timeout", self.connect_timeout), ("frame_timeout", self.frame_timeout)]
+        {
+            if time < Duration::from_millis(100) {
+                return invalid(key, "below 100 ms no client could keep up; use 10s, say".into());
+            }
+            if time > Duration::from_secs(60 * 60) {
+                return invalid(key, "more than an hour; use 10s, say".into());
+            }
         }
         for (key, interval) in [
             ("heart_beat_send", self.heart_beat_send),
@@ -102,9 +123,12 @@ impl Config {
         Ok(())
     }
 
+    pub(crate) fn transaction_bytes(&self) -> usize {
+        bytes(self.max_transaction_bytes)
+    }
+
     /// The limits a decoder works with.
     pub fn limits(&self) -> Limits {
-        let bytes = |size: ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
         Limits {
             frame: bytes(self.max_frame),
             headers: self.max_headers,
@@ -112,4 +136,8 @@ impl Config {
             body: bytes(self.max_body),
         }
     }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }

@@ -71,17 +71,26 @@ pub enum Fault {
         /// How many are allowed.
         limit: usize,
     },
-    /// More frames in a transaction than allowed.
-    #[error("more than {limit} frames or {bytes} bytes in one transaction")]
+    /// More in transactions than allowed.
+    #[error("more than {limit} frames in one transaction, or {bytes} bytes in all that are open")]
     TransactionTooLong {
-        /// How many frames are allowed.
+        /// How many frames are allowed in one.
         limit: usize,
-        /// How many bytes of bodies are allowed.
+        /// How many bytes are allowed in all, headers included.
         bytes: usize,
+    },
+    /// More frames per second than allowed.
+    #[error("more than {limit} frames per second")]
+    TooManyFrames {
+        /// How many are allowed on average.
+        limit: u32,
     },
     /// No CONNECT in time.
     #[error("no CONNECT frame within {0:?}")]
     ConnectTimeout(Duration),
+    /// A frame begun and not ended in time.
+    #[error("a frame was begun and not ended within {0:?}")]
+    FrameTimeout(Duration),
     /// Silence beyond the heart-beats agreed on.
     #[error("heard nothing for {0:?}, longer than the heart-beats agreed on")]
     HeartBeatTimeout(Duration),

@@ -22,13 +22,17 @@ impl FromStr for Intervals {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (send, receive) = text.split_once(',').ok_or(())?;
-        let milliseconds =
-            |text: &str| text.trim().parse().map(|ms: u32| Duration::from_millis(ms.into()));
-        Ok(Self {
-            send: milliseconds(send).map_err(drop)?,
-            receive: milliseconds(receive).map_err(drop)?,
-        })
+        Ok(Self { send: milliseconds(send)?, receive: milliseconds(receive)? })
     }
+}
+
+/// Decimal digits; more than a `u32` holds, 49 days, is as good as that.
+fn milliseconds(text: &str) -> Result<Duration, ()> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(());
+    }
+    Ok(Duration::from_millis(text.parse().unwrap_or(u32::MAX).into()))
 }
 
 impl fmt::Display for Intervals {
@@ -85,6 +89,15 @@ impl HeartBeat {
         }
     }
 
+    /// The same session with its heart-beats agreed on.
+    pub(crate) fn agreed(&self, server: Intervals, client: Intervals, now: Instant) -> Self {
+        Self { paused: self.paused, ..Self::agree(server, client, now) }
+    }
+
+    pub(crate) fn last_received(&self) -> Instant {
+        self.last_received
+    }
+
     pub(crate) fn sent(&mut self, now: Instant) {
         self.last_sent = now;
     }
@@ -133,9 +146,10 @@ impl HeartBeat {
     }
 }
 
-/// Early enough to be on time although timers are coarse; late enough not to probe for mere jitter.
+/// Early enough to be on time although whoever keeps the time is late by a quarter of a second;
+/// late enough not to probe for mere jitter.
 fn margin(interval: Duration) -> Duration {
-    (interval / 4).min(Duration::from_secs(1))
+    (interval / 3).min(Duration::from_secs(1))
 }
 
 #[cfg(test)]
@@ -204,8 +218,13 @@ mod tests {
 
     #[test]
     fn malformed_header_is_refused() {
-        for text in ["", "1", "1,", "a,b", "-1,0", "1,2,3", "99999999999,0"] {
+        for text in ["", "1", "1,", "a,b", "-1,0", "+1,0", "1,2,3"] {
             assert!(text.parse::<Intervals>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn more_than_49_days_is_49_days() {
+        assert_eq!(intervals("99999999999,0"), intervals("4294967295,0"));
     }
 }

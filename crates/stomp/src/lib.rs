@@ -40,7 +40,9 @@ mod frame;
 pub mod header;
 mod heart_beat;
 mod malformed;
+mod rate;
 mod session;
+mod subscriptions;
 mod transaction;
 mod version;
 

@@ -3,8 +3,10 @@
 //! Whoever runs a session feeds it with [`receive`](Session::receive), takes its actions with
 //! [`poll_action`](Session::poll_action) until there is none, performs them, and calls
 //! [`handle_timeout`](Session::handle_timeout) once [`poll_timeout`](Session::poll_timeout) is past.
+//! What the session has to say comes out of [`poll_said`](Session::poll_said), at any time.
 //!
 //! Invariants
+//! - What was decided to be said is said, whatever follows: an ERROR drops no RECEIPT.
 //! - Frames are decoded one at a time, when they are asked for: not polling is back-pressure.
 //! - Nothing is decoded while a CONNECT is being decided on, nor after DISCONNECT or a fault.
 //! - An idle session holds no input buffer, and what it keeps of a frame it has copied, so that no
@@ -21,9 +23,12 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
 use crate::action::{
-    AckMode, Acknowledge, Acknowledged, Action, Connect, Publish, Subscribe, Unsubscribe, Verdict,
+    AckMode, Acknowledge, Acknowledged, Action, Commit, Connect, Held, Publish, Subscribe,
+    Unsubscribe, Verdict,
 };
 use crate::heart_beat::{Due, HeartBeat, Intervals};
+use crate::rate::Rate;
+use crate::subscriptions::{Name, Subscriptions};
 use crate::transaction::Transactions;
 use crate::{Command, Config, Decoder, Fault, Frame, FrameWriter, Version, header};
 
@@ -37,11 +42,14 @@ pub struct Session {
     phase: Phase,
     version: Version,
     heart_beat: HeartBeat,
-    /// At most `max_subscriptions`.
-    subscriptions: Vec<LiveSubscription>,
-    next_number: u32,
+    rate: Rate,
+    /// Since when a frame is begun and not ended.
+    begun: Option<Instant>,
+    subscriptions: Subscriptions,
     transactions: Transactions,
-    /// Decided and not yet taken: what one frame or timeout caused, or one transaction held.
+    /// Encoded and not yet taken: a few frames, as nothing is decoded before they are.
+    said: VecDeque<Bytes>,
+    /// Decided and not yet taken: what one frame or timeout caused.
     actions: VecDeque<Action>,
 }
 
@@ -51,28 +59,17 @@ enum Phase {
     Greeting {
         deadline: Instant,
     },
-    /// CONNECT is being decided on.
+    /// CONNECT is being decided on, until the same deadline.
     Deciding {
+        deadline: Instant,
         client: Intervals,
+        version: Version,
     },
     Open,
     /// DISCONNECT came: nothing more is read, receipts are still given.
     Leaving,
     /// ERROR was said: nothing more is read or said.
     Over,
-}
-
-#[derive(Debug)]
-struct LiveSubscription {
-    /// The client's id or, in STOMP 1.0 without one, the destination.
-    name: Name,
-    number: u32,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Name {
-    Id(ByteString),
-    Destination(ByteString),
 }
 
 impl Session {
@@ -84,22 +81,20 @@ impl Session {
             phase: Phase::Greeting { deadline: now + config.connect_timeout },
             version: Version::V1_0,
             heart_beat: HeartBeat::none(now),
-            subscriptions: Vec::new(),
-            next_number: 0,
+            rate: Rate::new(config.max_frames_per_second, now),
+            begun: None,
+            subscriptions: Subscriptions::default(),
             transactions: Transactions::default(),
+            said: VecDeque::new(),
             actions: VecDeque::new(),
             config,
         }
     }
 
-    /// The version agreed on; 1.0 until there is one.
+    /// The version agreed on. Until CONNECTED it is 1.0, which has no escapes: clients unescape
+    /// nothing before.
     pub fn version(&self) -> Version {
         self.version
-    }
-
-    /// Whether CONNECTED was said and the session is not over.
-    pub fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open)
     }
 
     /// Whether more bytes would be of use once [`poll_action`](Self::poll_action) has nothing.
@@ -132,6 +127,7 @@ impl Session {
 
     /// Notes that the client is not read for now, or is again: its silence does not count meanwhile.
     pub fn pause(&mut self, now: Instant, paused: bool) {
+        self.begun = None;
         self.heart_beat.pause(now, paused);
     }
 
@@ -149,14 +145,18 @@ impl Session {
             }
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(frame)) => {
-                    let receipt = frame.headers.get(header::RECEIPT).cloned();
+                    self.begun = None;
+                    let receipt = receipt(&frame);
+                    self.actions.push_back(Action::Received(frame.command));
                     if let Err(fault) = self.handle_frame(frame) {
                         self.end(fault, receipt.as_deref());
                     }
                 }
                 Ok(None) => {
-                    if self.input.is_empty() {
-                        self.input = BytesMut::new();
+                    if self.decoder.is_between_frames() && self.input.is_empty() {
+                        self.begun = None;
+                    } else {
+                        self.begun.get_or_insert(self.heart_beat.last_received());
                     }
                     return None;
                 }
@@ -167,55 +167,68 @@ impl Session {
         }
     }
 
-    /// The next action if it only says something: [`Action::Send`], [`Action::Probe`] or
-    /// [`Action::Close`]. Decodes nothing, so it may be called while another action is in hand.
-    pub fn poll_said(&mut self) -> Option<Action> {
-        match self.actions.front() {
-            Some(Action::Send(_) | Action::Probe | Action::Close(_)) => self.actions.pop_front(),
-            _ => None,
+    /// The next frame to write, or heart-beat, encoded. Decodes nothing, so it may be called while
+    /// an action is being performed.
+    pub fn poll_said(&mut self) -> Option<Bytes> {
+        let frame = self.said.pop_front();
+        if self.said.is_empty() {
+            self.said = VecDeque::new();
         }
+        frame
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) should be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Greeting { deadline } => Some(deadline),
-            Phase::Open => self.heart_beat.deadline(),
-            Phase::Deciding { .. } | Phase::Leaving | Phase::Over => None,
+            Phase::Greeting { deadline } | Phase::Deciding { deadline, .. } => Some(deadline),
+            Phase::Open => {
+                let begun = self.begun.map(|begun| begun + self.config.frame_timeout);
+                [begun, self.heart_beat.deadline()].into_iter().flatten().min()
+            }
+            Phase::Leaving | Phase::Over => None,
         }
     }
 
-    /// Decides what is due at `now`, to be taken before anything else that is decided.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    /// Decides what is due at `now`. Whether the client should be asked, by the transport's own
+    /// means, if it is there; what else is due is said or, at the end, [`Action::Close`].
+    #[must_use = "a client that is not asked cannot answer"]
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        let mut probe = false;
         match self.phase {
-            Phase::Greeting { deadline } if deadline <= now => {
+            Phase::Greeting { deadline } | Phase::Deciding { deadline, .. } if deadline <= now => {
                 self.end(Fault::ConnectTimeout(self.config.connect_timeout), None);
+            }
+            Phase::Open
+                if self.begun.is_some_and(|begun| begun + self.config.frame_timeout <= now) =>
+            {
+                self.end(Fault::FrameTimeout(self.config.frame_timeout), None);
             }
             Phase::Open => {
                 while let Some(due) = self.heart_beat.due(now) {
                     match due {
-                        Due::Beat => {
-                            self.actions.push_front(Action::Send(Bytes::from_static(b"\n")));
-                        }
-                        Due::Probe => self.actions.push_front(Action::Probe),
+                        Due::Beat => self.said.push_back(Bytes::from_static(b"\n")),
+                        Due::Probe => probe = true,
                         Due::Dead { silent } => {
-                            return self.end(Fault::HeartBeatTimeout(silent), None);
+                            self.end(Fault::HeartBeatTimeout(silent), None);
+                            break;
                         }
                     }
                 }
             }
             Phase::Greeting { .. } | Phase::Deciding { .. } | Phase::Leaving | Phase::Over => {}
         }
+        probe
     }
 
     /// Answers [`Action::Connect`]: sends CONNECTED with the session's id and the principal's name.
     pub fn accept(&mut self, now: Instant, session: &str, user_name: &str) {
-        let Phase::Deciding { client } = self.phase else { return };
+        let Phase::Deciding { client, version, .. } = self.phase else { return };
+        self.version = version;
         let server = Intervals {
             send: self.config.heart_beat_send,
             receive: self.config.heart_beat_receive,
         };
-        self.heart_beat = HeartBeat::agree(server, client, now);
+        self.heart_beat = self.heart_beat.agreed(server, client, now);
         self.decoder.set_version(self.version);
         self.phase = Phase::Open;
         let version = self.version.as_str();
@@ -237,7 +250,7 @@ impl Session {
         }
     }
 
-    /// Sends ERROR and reads no more. The caller closes once it has taken the remaining actions.
+    /// Sends ERROR and reads no more. The caller closes once it has taken what is said.
     pub fn fail(&mut self, message: &str, receipt: Option<&str>) {
         if matches!(self.phase, Phase::Over) {
             return;
@@ -268,7 +281,7 @@ impl Session {
         }
         frame.header(header::CONTENT_TYPE, "text/plain");
         frame.finish(message.as_bytes());
-        self.actions.push_back(Action::Send(out.freeze()));
+        self.said.push_back(out.freeze());
     }
 
     fn send(&mut self, command: Command, headers: impl FnOnce(&mut FrameWriter<'_>)) {
@@ -276,10 +289,14 @@ impl Session {
         let mut frame = FrameWriter::new(&mut out, command, self.version);
         headers(&mut frame);
         frame.finish(b"");
-        self.actions.push_back(Action::Send(out.freeze()));
+        self.said.push_back(out.freeze());
     }
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), Fault> {
+        // By the time the frame arrived, not by when it is looked at.
+        if !self.rate.admits(self.heart_beat.last_received()) {
+            return Err(Fault::TooManyFrames { limit: self.config.max_frames_per_second });
+        }
         let connected = matches!(self.phase, Phase::Open);
         match frame.command {
             Command::Connect | Command::Stomp if connected => {
@@ -302,13 +319,16 @@ impl Session {
             }
             Command::Commit => {
                 let id = required(&frame, header::TRANSACTION)?;
-                self.actions.extend(self.transactions.end(frame.command, id)?);
-                self.actions.push_back(Action::Settle { receipt: receipt(&frame) });
+                let held = self.transactions.end(frame.command, &id)?;
+                self.actions.push_back(Action::Commit(Commit { held, receipt: receipt(&frame) }));
                 Ok(())
             }
             Command::Abort => {
                 let id = required(&frame, header::TRANSACTION)?;
-                self.transactions.end(frame.command, id)?;
+                // What was held back is done with, too.
+                for held in self.transactions.end(frame.command, &id)? {
+                    self.receipt(held.receipt().map(|receipt| &**receipt));
+                }
                 self.receipt(receipt(&frame).as_deref());
                 Ok(())
             }
@@ -323,7 +343,7 @@ impl Session {
 
     fn handle_connect(&mut self, frame: Frame) -> Result<(), Fault> {
         let accept = frame.headers.get(header::ACCEPT_VERSION).map(|value| &**value);
-        self.version =
+        let version =
             Version::negotiate(accept).ok_or_else(|| Fault::Version(cut(accept.unwrap_or(""))))?;
         let client = match frame.headers.get(header::HEART_BEAT) {
             None => Intervals::default(),
@@ -334,25 +354,25 @@ impl Session {
                 expected: "two numbers of milliseconds such as 10000,10000",
             })?,
         };
-        self.phase = Phase::Deciding { client };
-        let of = |name| frame.headers.get(name).cloned();
+        let Phase::Greeting { deadline } = self.phase else { return Ok(()) };
+        self.phase = Phase::Deciding { deadline, client, version };
+        let of = |name| frame.headers.get(name).map(|value| copied(value));
         self.actions.push_back(Action::Connect(Connect {
             login: of(header::LOGIN),
             passcode: of(header::PASSCODE),
-            host: of(header::HOST),
-            headers: frame.headers,
         }));
         Ok(())
     }
 
     fn handle_send(&mut self, frame: Frame) -> Result<(), Fault> {
-        let publish = Action::Publish(Publish {
+        let transaction = frame.headers.get(header::TRANSACTION).cloned();
+        let publish = Publish {
             destination: required(&frame, header::DESTINATION)?,
             receipt: receipt(&frame),
-            body: frame.body.clone(),
-            headers: frame.headers.clone(),
-        });
-        self.hold_or_do(&frame, publish)
+            body: frame.body,
+            headers: frame.headers,
+        };
+        self.hold_or_do(frame.command, transaction, Held::Publish(publish))
     }
 
     fn handle_subscribe(&mut self, frame: Frame) -> Result<(), Fault> {
@@ -378,17 +398,7 @@ impl Session {
             Some(id) => Name::Id(id.clone()),
             None => Name::Destination(copied(&destination)),
         };
-        if self.subscriptions.iter().any(|live| live.name == name) {
-            let (Name::Id(name) | Name::Destination(name)) = name;
-            return Err(Fault::DuplicateSubscription(name));
-        }
-        let limit = self.config.max_subscriptions;
-        if self.subscriptions.len() >= limit {
-            return Err(Fault::TooManySubscriptions { limit });
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        self.subscriptions.push(LiveSubscription { name, number });
+        let number = self.subscriptions.add(name, self.config.max_subscriptions)?;
         self.actions.push_back(Action::Subscribe(Subscribe {
             number,
             id,
@@ -410,11 +420,9 @@ impl Session {
         };
         // One that is not live is no fault: it may have ended on the server while this frame was
         // on its way.
-        let at = self.subscriptions.iter().position(|live| live.name == name);
         self.actions.push_back(Action::Unsubscribe(Unsubscribe {
-            number: at.map(|at| self.subscriptions.swap_remove(at).number),
+            number: self.subscriptions.remove(&name),
             receipt: receipt(&frame),
-            headers: frame.headers,
         }));
         Ok(())
     }
@@ -428,8 +436,7 @@ impl Session {
                 _ => {
                     let id = Name::Id(required(&frame, header::SUBSCRIPTION)?);
                     // One that ended takes its unsettled deliveries with it: no number matches.
-                    let live = self.subscriptions.iter().find(|live| live.name == id);
-                    Some(live.map_or(u32::MAX, |live| live.number))
+                    Some(self.subscriptions.number(&id).unwrap_or(u32::MAX))
                 }
             };
             Acknowledged::Message { id: required(&frame, header::MESSAGE_ID)?, subscription }
@@ -447,19 +454,24 @@ impl Session {
                 });
             }
         };
-        let acknowledge =
-            Action::Acknowledge(Acknowledge { of, verdict, receipt: receipt(&frame) });
-        self.hold_or_do(&frame, acknowledge)
+        let transaction = frame.headers.get(header::TRANSACTION).cloned();
+        let acknowledge = Acknowledge { of, verdict, receipt: receipt(&frame) };
+        self.hold_or_do(frame.command, transaction, Held::Acknowledge(acknowledge))
     }
 
-    fn hold_or_do(&mut self, frame: &Frame, action: Action) -> Result<(), Fault> {
-        match frame.headers.get(header::TRANSACTION) {
-            Some(id) => {
-                self.transactions.hold(frame.command, id.clone(), action, &self.config)?;
+    fn hold_or_do(
+        &mut self,
+        command: Command,
+        transaction: Option<ByteString>,
+        frame: Held,
+    ) -> Result<(), Fault> {
+        match transaction {
+            Some(id) => self.transactions.hold(command, id, frame, &self.config),
+            None => {
+                self.actions.push_back(frame.into());
+                Ok(())
             }
-            None => self.actions.push_back(action),
         }
-        Ok(())
     }
 }
 
@@ -474,7 +486,7 @@ fn required(frame: &Frame, header: &'static str) -> Result<ByteString, Fault> {
 }
 
 fn receipt(frame: &Frame) -> Option<ByteString> {
-    frame.headers.get(header::RECEIPT).cloned()
+    frame.headers.get(header::RECEIPT).map(|id| copied(id))
 }
 
 fn copied(text: &str) -> ByteString {

@@ -1,29 +1,30 @@
 //! Transactions: SEND, ACK and NACK held back until COMMIT.
 //!
-//! A transaction is a buffer of this session alone. COMMIT replays it in order, ABORT and the end
-//! of the session drop it.
+//! A transaction is a buffer of this session alone. COMMIT hands it over in order, ABORT and the
+//! end of the session drop it. What all open transactions of a session hold is bounded in frames
+//! and bytes, headers included.
 
 use bytestring::ByteString;
 
-use crate::{Action, Command, Config, Fault};
+use crate::action::{Acknowledged, Held};
+use crate::{Command, Config, Fault};
 
 /// The open transactions of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Transactions {
     /// At most `max_transactions`; few, so a list.
     open: Vec<Transaction>,
+    /// What they hold together; at most `max_transaction_bytes`.
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Transaction {
     id: ByteString,
-    /// At most `max_transaction_frames`, and `max_frame` times 16 bytes of bodies.
-    actions: Vec<Action>,
+    /// At most `max_transaction_frames`.
+    held: Vec<Held>,
     bytes: usize,
 }
-
-/// How many of the largest frames a transaction may hold in bytes.
-const FRAMES_OF_FULL_SIZE: usize = 16;
 
 impl Transactions {
     pub(crate) fn begin(&mut self, id: ByteString, config: &Config) -> Result<(), Fault> {
@@ -33,39 +34,59 @@ impl Transactions {
         if self.open.len() >= config.max_transactions {
             return Err(Fault::TooManyTransactions { limit: config.max_transactions });
         }
-        self.open.push(Transaction { id, actions: Vec::new(), bytes: 0 });
+        self.open.push(Transaction { id, held: Vec::new(), bytes: 0 });
         Ok(())
     }
 
-    /// Holds `action` back in the transaction `id`.
+    /// Holds `frame` back in the transaction `id`.
     pub(crate) fn hold(
         &mut self,
         command: Command,
         id: ByteString,
-        action: Action,
+        frame: Held,
         config: &Config,
     ) -> Result<(), Fault> {
         let Some(transaction) = self.open.iter_mut().find(|transaction| transaction.id == id)
         else {
             return Err(Fault::UnknownTransaction { command, id });
         };
-        let limit = config.max_transaction_frames;
-        let max_bytes = config.limits().frame.saturating_mul(FRAMES_OF_FULL_SIZE);
-        if let Action::Publish(publish) = &action {
-            transaction.bytes += publish.body.len();
-        }
-        if transaction.actions.len() >= limit || transaction.bytes > max_bytes {
+        let (limit, max_bytes) = (config.max_transaction_frames, config.transaction_bytes());
+        let bytes = size(&frame);
+        if transaction.held.len() >= limit || self.bytes + bytes > max_bytes {
             return Err(Fault::TransactionTooLong { limit, bytes: max_bytes });
         }
-        transaction.actions.push(action);
+        self.bytes += bytes;
+        transaction.bytes += bytes;
+        transaction.held.push(match frame {
+            Held::Publish(publish) => Held::Publish(publish.detached()),
+            Held::Acknowledge(acknowledge) => Held::Acknowledge(acknowledge),
+        });
         Ok(())
     }
 
     /// Ends the transaction `id` and gives what it held.
-    pub(crate) fn end(&mut self, command: Command, id: ByteString) -> Result<Vec<Action>, Fault> {
-        match self.open.iter().position(|transaction| transaction.id == id) {
-            Some(at) => Ok(self.open.swap_remove(at).actions),
-            None => Err(Fault::UnknownTransaction { command, id }),
+    pub(crate) fn end(&mut self, command: Command, id: &ByteString) -> Result<Vec<Held>, Fault> {
+        let Some(at) = self.open.iter().position(|transaction| transaction.id == *id) else {
+            return Err(Fault::UnknownTransaction { command, id: id.clone() });
+        };
+        let transaction = self.open.swap_remove(at);
+        self.bytes -= transaction.bytes;
+        Ok(transaction.held)
+    }
+}
+
+/// What holding a frame back costs, in bytes.
+fn size(frame: &Held) -> usize {
+    let own = size_of::<Held>();
+    own + match frame {
+        Held::Publish(publish) => {
+            let headers = publish.headers.iter().map(|(name, value)| {
+                size_of::<(ByteString, ByteString)>() + name.len() + value.len()
+            });
+            publish.destination.len() + publish.body.len() + headers.sum::<usize>()
         }
+        Held::Acknowledge(acknowledge) => match &acknowledge.of {
+            Acknowledged::Token(id) | Acknowledged::Message { id, .. } => id.len(),
+        },
     }
 }

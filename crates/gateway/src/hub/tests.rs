@@ -31,8 +31,12 @@ impl Broker for Counting {
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, SubscribeError> {
         self.subscribed.fetch_add(1, Ordering::Relaxed);
-        if request.destination.to_string().contains("forbidden") {
+        let destination = request.destination.to_string();
+        if destination.contains("forbidden") {
             return Err(SubscribeError::Unavailable("no".into()));
+        }
+        if destination.contains("over") {
+            return Ok(Subscription::new(tokio::sync::mpsc::channel(1).1, || {}));
         }
         self.broker.subscribe(request).await
     }
@@ -99,8 +103,8 @@ fn mailbox(limit: usize) -> Arc<Mailbox> {
 
 fn take(mailbox: &Mailbox) -> VecDeque<Bytes> {
     let mut frames = VecDeque::new();
-    mailbox.poll_take(&Context::from_waker(Waker::noop()), &mut frames);
-    mailbox.written(frames.iter().map(Bytes::len).sum(), false);
+    mailbox.take(&Context::from_waker(Waker::noop()), &mut frames);
+    mailbox.written(frames.iter().map(Bytes::len).sum(), frames.len(), false);
     frames
 }
 
@@ -171,6 +175,38 @@ async fn a_refused_subscription_is_told_to_all_and_tried_again_by_the_next() {
         assert_eq!(bench.subscribed(), tries);
     }
     assert!(bench.hub.topics.lock().is_empty());
+}
+
+#[tokio::test]
+async fn sessions_whose_subscription_the_broker_ends_are_closed() {
+    let bench = Bench::new();
+    let mailbox = mailbox(1 << 20);
+    let _seat = bench.subscribe("/topic/over", "s", &mailbox).await.unwrap();
+    let close = loop {
+        tokio::task::yield_now().await;
+        let context = Context::from_waker(Waker::noop());
+        if let Some(close) = mailbox.take(&context, &mut VecDeque::new()).close {
+            break close;
+        }
+    };
+    assert_eq!(close, CloseReason::BrokerUnavailable);
+    let _seat = bench.subscribe("/topic/over", "s", &mailbox).await.unwrap();
+    assert_eq!(bench.subscribed(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_topics_linger() {
+    let bench = Bench::new();
+    let mailbox = mailbox(1 << 20);
+    for n in 0..LINGERING + 100 {
+        drop(bench.subscribe(&format!("/topic/{n}"), "s", &mailbox).await.unwrap());
+    }
+    while bench.hub.topics.lock().len() > LINGERING {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(2 * LINGER).await;
+    assert!(bench.hub.topics.lock().is_empty());
+    assert_eq!(bench.hub.lingering.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

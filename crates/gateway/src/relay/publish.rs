@@ -13,25 +13,41 @@ use crate::application::Call;
 use crate::authorise::Principal;
 use crate::node::Node;
 
+/// Where a SEND goes, if that is there and `principal` may send to it.
+pub(super) fn check(
+    node: &Node,
+    principal: &Principal,
+    publish: &Publish,
+) -> Result<Destination, Refused> {
+    let destination = node.destinations.parse(&publish.destination, Verb::Send)?;
+    node.authorise.check(principal, Verb::Send, &destination)?;
+    match destination {
+        Destination::User(_) | Destination::Group(_) => Err(not_available(&destination)),
+        destination => Ok(destination),
+    }
+}
+
 /// Publishes one SEND; to be awaited before the next of the same session, so that order holds.
 pub(super) async fn publish(
     node: Arc<Node>,
     principal: Principal,
     publisher: PublisherId,
     publish: Publish,
+    receipted: bool,
 ) -> Result<Confirm, Refused> {
-    let destination = node.destinations.parse(&publish.destination, Verb::Send)?;
-    node.authorise.check(&principal, Verb::Send, &destination)?;
-    match destination {
-        Destination::App(app) => call(&node, principal, publisher, app, publish).await,
-        Destination::User(_) | Destination::Group(_) => Err(not_available(&destination)),
-        destination => {
-            let mut message = Message::new(destination, publish.body);
-            message.persistent = is_persistent(&publish.headers, publish.receipt.is_some());
-            message.headers = own_headers(&publish.headers);
-            Ok(node.broker.publish(publisher, message).await?)
-        }
-    }
+    let destination = match check(&node, &principal, &publish)? {
+        Destination::App(app) => return call(&node, principal, publisher, app, publish).await,
+        destination => destination,
+    };
+    // A queue keeps it; a topic's subscribers are done with it at once.
+    let publish = match destination {
+        Destination::Topic(_) => publish,
+        _ => publish.detached(),
+    };
+    let mut message = Message::new(destination, publish.body);
+    message.persistent = is_persistent(&publish.headers, receipted);
+    message.headers = own_headers(&publish.headers);
+    Ok(node.broker.publish(publisher, message).await?)
 }
 
 /// Calls the application and publishes what it answers. The last answer's confirm stands for all:
@@ -58,7 +74,7 @@ async fn call(
     Ok(Confirm::known(Ok(())))
 }
 
-/// A message survives a broker's restart if the sender says so, or asked for a receipt and does not
+/// A message survives a broker's restart if the sender says so, or waits for a receipt and does not
 /// say otherwise: a confirm alone promises nothing (measured: 200 confirmed, non-persistent
 /// messages on durable queues were gone after a kill).
 fn is_persistent(headers: &Headers, receipted: bool) -> bool {

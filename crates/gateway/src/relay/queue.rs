@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use broker::{Delivery, Outcome, Subscription};
+use broker::{Delivery, MessageId, Outcome, Subscription};
+use bytestring::ByteString;
 use stomp::action::{AckMode, Subscribe, Verdict};
 use tokio::time::Instant;
 
 use super::Refused;
 use crate::close::CloseReason;
+use crate::config::Config;
 use crate::mailbox::Mailbox;
 use crate::message_frame::{Shape, encode_delivery};
 use crate::metrics::Metrics;
@@ -21,9 +23,12 @@ use crate::metrics::Metrics;
 /// See the module.
 pub(crate) struct Queue {
     number: u32,
+    /// Names the session in `ack` tokens, so that a token of another one settles nothing here.
+    tag: ByteString,
     ack: AckMode,
     shape: Shape,
-    subscription: Subscription,
+    /// `None` once the client has left: then only what is to be written is waited for.
+    subscription: Option<Subscription>,
     /// Oldest first; at most the subscription's prefetch.
     unsettled: VecDeque<Unsettled>,
     next: u64,
@@ -43,10 +48,12 @@ impl Queue {
         subscription: Subscription,
         subscribe: &Subscribe,
         shape: Shape,
+        tag: ByteString,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (number, ack) = (subscribe.number, subscribe.ack);
-        Self { number, ack, shape, subscription, unsettled: VecDeque::new(), next: 0, metrics }
+        let (subscription, unsettled) = (Some(subscription), VecDeque::new());
+        Self { number, tag, ack, shape, subscription, unsettled, next: 0, metrics }
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -60,7 +67,8 @@ impl Queue {
         mailbox: &Mailbox,
         now: Instant,
     ) -> Poll<Result<(), Refused>> {
-        let Some(delivery) = ready!(self.subscription.poll_next(cx)) else {
+        let Some(subscription) = &mut self.subscription else { return Poll::Pending };
+        let Some(delivery) = ready!(subscription.poll_next(cx)) else {
             return Poll::Ready(Err(Refused {
                 reason: CloseReason::BrokerUnavailable,
                 message: "the broker ended a subscription: its queue was deleted".into(),
@@ -68,55 +76,58 @@ impl Queue {
         };
         let n = self.next;
         self.next += 1;
-        let frame = encode_delivery(&self.shape, &delivery, &format!("{}.{n}", self.number));
+        let token = format!("{}.{n}.{}", self.number, self.tag);
+        let frame = encode_delivery(&self.shape, &delivery, &token);
         let written_at = mailbox.post(frame, now);
         self.metrics.messages_sent.inc();
         self.unsettled.push_back(Unsettled { n, written_at, delivery });
         Poll::Ready(Ok(()))
     }
 
-    /// Settles what is written, with `ack:auto`.
-    pub(super) fn written(&mut self, ever_written: u64) {
+    /// Settles what is written, with `ack:auto`; whether there is anything left to wait for.
+    pub(super) fn written(&mut self, ever_written: u64) -> bool {
         if self.ack != AckMode::Auto {
-            return;
+            return true;
         }
         while let Some(first) = self.unsettled.front()
             && first.written_at <= ever_written
         {
             self.settle_at(0, Verdict::Ack);
         }
+        self.subscription.is_some() || !self.unsettled.is_empty()
     }
 
-    /// Settles what a STOMP 1.2 `ack` token names; whether it is one of this subscription's.
-    pub(super) fn settle_token(&mut self, token: &str, verdict: Verdict) -> bool {
-        let Some((number, n)) = token.split_once('.') else { return false };
-        if number.parse() != Ok(self.number) {
-            return false;
+    /// Takes no more deliveries; whether some of those taken are to be written and thereby settled.
+    pub(super) fn leave(&mut self) -> bool {
+        self.subscription = None;
+        self.ack == AckMode::Auto && !self.unsettled.is_empty()
+    }
+
+    /// The place of what a STOMP 1.2 `ack` token names, if it is one of this subscription's.
+    pub(super) fn find_token(&self, token: &str) -> Option<usize> {
+        let mut parts = token.splitn(3, '.');
+        let (number, n, tag) = (parts.next()?, parts.next()?, parts.next()?);
+        if self.ack == AckMode::Auto || tag != &*self.tag || number.parse() != Ok(self.number) {
+            return None;
         }
-        let Ok(n) = n.parse::<u64>() else { return false };
-        let found = self.unsettled.binary_search_by_key(&n, |unsettled| unsettled.n);
-        self.settle_found(found.ok(), verdict)
+        let n: u64 = n.parse().ok()?;
+        self.unsettled.binary_search_by_key(&n, |unsettled| unsettled.n).ok()
     }
 
-    /// Settles what a STOMP 1.0 or 1.1 message id names; whether it is one of this subscription's.
-    pub(super) fn settle_message(&mut self, id: &str, verdict: Verdict) -> bool {
-        let found = self
-            .unsettled
-            .iter()
-            .position(|unsettled| unsettled.delivery.message.id.to_string() == id);
-        self.settle_found(found, verdict)
-    }
-
-    fn settle_found(&mut self, found: Option<usize>, verdict: Verdict) -> bool {
-        match (found, self.ack) {
-            (None, _) | (_, AckMode::Auto) => return false,
-            (Some(at), AckMode::ClientIndividual) => self.settle_at(at, verdict),
-            // Cumulative: all that was delivered before is meant as well.
-            (Some(at), AckMode::Client) => {
-                (0..=at).for_each(|_| self.settle_at(0, verdict));
-            }
+    /// The place of what a STOMP 1.0 or 1.1 message id names, if it is one of this subscription's.
+    pub(super) fn find_message(&self, id: MessageId) -> Option<usize> {
+        if self.ack == AckMode::Auto {
+            return None;
         }
-        true
+        self.unsettled.iter().position(|unsettled| unsettled.delivery.message.id == id)
+    }
+
+    /// Settles what was found at a place and, where an ACK is cumulative, all before it.
+    pub(super) fn settle(&mut self, at: usize, verdict: Verdict) {
+        match self.ack {
+            AckMode::Client => (0..=at).for_each(|_| self.settle_at(0, verdict)),
+            AckMode::Auto | AckMode::ClientIndividual => self.settle_at(at, verdict),
+        }
     }
 
     fn settle_at(&mut self, at: usize, verdict: Verdict) {
@@ -136,16 +147,19 @@ impl Drop for Queue {
     }
 }
 
-/// The `prefetch-count` of a SUBSCRIBE frame, or `default`.
-pub(super) fn prefetch(subscribe: &Subscribe, default: u16) -> Result<u16, Refused> {
-    let Some(text) = subscribe.headers.get("prefetch-count") else { return Ok(default) };
+/// The `prefetch-count` of a SUBSCRIBE frame, or the configured one.
+pub(super) fn prefetch(subscribe: &Subscribe, config: &Config) -> Result<u16, Refused> {
+    let Some(text) = subscribe.headers.get("prefetch-count") else { return Ok(config.prefetch) };
     match text.parse::<u16>() {
         // As RabbitMQ has it, zero means no limit of the client's own.
-        Ok(0) => Ok(default),
-        Ok(count) => Ok(count),
-        Err(_) => Err(Refused {
+        Ok(0) => Ok(config.prefetch),
+        Ok(count) if count <= config.max_prefetch => Ok(count),
+        _ => Err(Refused {
             reason: CloseReason::Protocol,
-            message: "SUBSCRIBE has a prefetch-count that is no number from 0 to 65535".into(),
+            message: format!(
+                "SUBSCRIBE has a prefetch-count that is no number from 0 to {}",
+                config.max_prefetch
+            ),
         }),
     }
 }

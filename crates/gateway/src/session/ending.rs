@@ -1,11 +1,10 @@
 //! How a session ends: what its client is told, and for how long.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytestring::ByteString;
-use stomp::Action;
 use tokio::time::Instant;
 
 use super::{Session, Step};
@@ -30,6 +29,7 @@ impl<T: Transport> Session<T> {
         receipt: Option<ByteString>,
         now: Instant,
     ) -> Step<U> {
+        let receipt = receipt.or_else(|| self.committing.take()?.receipt);
         self.stomp.fail(&refused.message, receipt.as_deref());
         self.say(now);
         Step::Break(End { reason: refused.reason, detail: refused.message })
@@ -41,7 +41,9 @@ impl<T: Transport> Session<T> {
                 "more than {} waited to be read, or one frame for longer than {:?}",
                 self.node.config.mailbox, self.node.config.send_timeout
             ),
-            CloseReason::Overload => "this node has no room for another session".into(),
+            CloseReason::BrokerUnavailable => {
+                "the broker ended a subscription; subscribe again later".into()
+            }
             // Clients that are sent away come back elsewhere: no ERROR for them.
             CloseReason::Drain => {
                 return End { reason, detail: "this node is stopping".into() };
@@ -52,26 +54,24 @@ impl<T: Transport> Session<T> {
             self.outgoing.keep_only_what_is_begun();
         }
         self.stomp.fail(&detail, None);
-        while let Some(Action::Send(frame)) = self.stomp.poll_said() {
+        while let Some(frame) = self.stomp.poll_said() {
             self.outgoing.push(self.wrap(&frame));
         }
         End { reason, detail }
     }
 
-    /// Writes what is left and the close frame, and lets the client close first, within
-    /// [`GOODBYE`].
+    /// Ends what the session holds, writes what is left and the close frame, and lets the client
+    /// close first, within [`GOODBYE`].
     pub(super) async fn say_goodbye(mut self, end: End) {
-        let Some(code) = end.reason.code() else {
-            self.mailbox.end();
-            return;
-        };
-        poll_fn(|cx| {
-            if end.reason != CloseReason::SlowConsumer {
-                self.outgoing.take(cx, &self.mailbox);
-            }
-            Poll::Ready(())
-        })
-        .await;
+        self.node.clock.set(&self.mailbox, None);
+        self.in_hand = None;
+        let Some(code) = end.reason.code() else { return };
+        if let Some(relay) = &mut self.relay {
+            relay.leave();
+        }
+        if end.reason != CloseReason::SlowConsumer {
+            self.outgoing.take(&Context::from_waker(Waker::noop()), &self.mailbox);
+        }
         self.mailbox.end();
         // A client that closed has its answer in the mailbox already.
         if end.reason != CloseReason::ClientClosed
@@ -79,10 +79,14 @@ impl<T: Transport> Session<T> {
         {
             self.outgoing.push(frame);
         }
-        let (mut outgoing, mut transport) = (self.outgoing, self.transport);
         let goodbye = async move {
-            if poll_fn(|cx| outgoing.poll_rest(cx, &mut transport)).await.is_ok() {
-                transport.finish().await;
+            if poll_fn(|cx| self.outgoing.poll_rest(cx, &mut self.transport)).await.is_ok() {
+                // All is written: what a client with ack:auto was sent is settled.
+                if let Some(relay) = &mut self.relay {
+                    relay.written(self.outgoing.ever_written());
+                }
+                drop(self.relay);
+                self.transport.finish().await;
             }
         };
         // A client that does not take it in time is cut off.

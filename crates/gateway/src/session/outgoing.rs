@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use crate::mailbox::{Mailbox, Taken};
@@ -13,6 +14,9 @@ use crate::transport::Transport;
 
 /// Room for this many frames is kept while idle; what a burst needed beyond is given back.
 const KEPT: usize = 8;
+
+/// One write of so many is timed: the histogram is one lock for all sessions.
+const SAMPLE: u8 = 16;
 
 /// See the module.
 #[derive(Default)]
@@ -27,12 +31,16 @@ pub(super) struct Outgoing {
     /// When the oldest of what is being written was queued.
     oldest: Option<Instant>,
     waited: Option<Duration>,
+    /// A frame that carries STOMP was written whole.
+    spoke: bool,
+    /// Counts completed writes, to take samples.
+    writes: u8,
 }
 
 impl Outgoing {
     /// Takes all that is in the mailbox.
     pub(super) fn take(&mut self, cx: &Context<'_>, mailbox: &Mailbox) -> Taken {
-        let taken = mailbox.poll_take(cx, &mut self.frames);
+        let taken = mailbox.take(cx, &mut self.frames);
         self.oldest = self.oldest.or(taken.oldest);
         taken
     }
@@ -43,17 +51,17 @@ impl Outgoing {
     }
 
     /// Writes until all is written or the socket is full; how many bytes it took.
-    pub(super) fn poll_write(
+    pub(super) fn poll_write<T: Transport>(
         &mut self,
         cx: &mut Context<'_>,
-        transport: &mut impl Transport,
+        transport: &mut T,
         mailbox: &Mailbox,
         now: Instant,
     ) -> io::Result<u64> {
         if self.frames.is_empty() {
             return Ok(0);
         }
-        let mut written = 0;
+        let (mut written, mut ended) = (0, 0);
         let full = loop {
             if self.frames.is_empty() {
                 break false;
@@ -62,18 +70,23 @@ impl Outgoing {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(bytes)) => {
                     written += bytes;
-                    self.advance(bytes);
+                    ended += self.advance::<T>(bytes);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break true,
+                // Pending also when the task's turn is over, which says nothing about the socket.
+                Poll::Pending => break coop::has_budget_remaining(),
             }
         };
-        mailbox.written(written, full);
+        mailbox.written(written, ended, full);
         self.ever_written += written as u64;
         if full {
             self.stalled.get_or_insert(now);
-        } else {
-            self.waited = self.oldest.take().map(|oldest| now.saturating_duration_since(oldest));
+        } else if self.frames.is_empty() {
+            let oldest = self.oldest.take();
+            self.waited = oldest
+                .filter(|_| self.writes.is_multiple_of(SAMPLE))
+                .map(|oldest| now.saturating_duration_since(oldest));
+            self.writes = self.writes.wrapping_add(1);
             if self.frames.capacity() > KEPT {
                 self.frames = VecDeque::new();
             }
@@ -82,15 +95,18 @@ impl Outgoing {
     }
 
     /// Writes what is left, without a mailbox.
-    pub(super) fn poll_rest(
+    pub(super) fn poll_rest<T: Transport>(
         &mut self,
         cx: &mut Context<'_>,
-        transport: &mut impl Transport,
+        transport: &mut T,
     ) -> Poll<io::Result<()>> {
         while !self.frames.is_empty() {
             match ready!(transport.poll_send(cx, &self.frames, self.offset))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                bytes => self.advance(bytes),
+                bytes => {
+                    self.ever_written += bytes as u64;
+                    self.advance::<T>(bytes);
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -106,7 +122,12 @@ impl Outgoing {
         self.ever_written
     }
 
-    /// How long the oldest frame of the last completed write had waited; said once.
+    /// Whether a frame that carries STOMP was written since the last call.
+    pub(super) fn spoke(&mut self) -> bool {
+        std::mem::take(&mut self.spoke)
+    }
+
+    /// How long the oldest frame of the last completed write had waited, if it was timed; said once.
     pub(super) fn waited(&mut self) -> Option<Duration> {
         self.waited.take()
     }
@@ -120,17 +141,22 @@ impl Outgoing {
         self.deadline(timeout).is_some_and(|deadline| deadline <= now)
     }
 
-    fn advance(&mut self, mut bytes: usize) {
+    /// Moves on by `bytes`; how many frames that ended.
+    fn advance<T: Transport>(&mut self, mut bytes: usize) -> usize {
+        let mut ended = 0;
         while let Some(first) = self.frames.front() {
             let left = first.len() - self.offset;
             if bytes < left {
                 self.offset += bytes;
-                return;
+                break;
             }
             bytes -= left;
+            self.spoke |= T::carries_stomp(first);
             self.frames.pop_front();
             self.offset = 0;
             self.stalled = None;
+            ended += 1;
         }
+        ended
     }
 }

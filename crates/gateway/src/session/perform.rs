@@ -1,40 +1,35 @@
 //! Performs what a session's protocol asks for: at once, or as the action in hand.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use broker::Confirm;
+use bytestring::ByteString;
 use stomp::Action;
-use stomp::action::Verdict;
+use stomp::action::Held;
 use tokio::time::Instant;
 
 use super::ending::End;
 use super::{Awaited, Performed, Session, Step, Then};
 use crate::authorise::Credentials;
-use crate::close::CloseReason;
 use crate::relay::Refused;
 use crate::transport::Transport;
 
+/// A COMMIT that is being performed.
+pub(super) struct Commit {
+    /// What its transaction held and is not performed yet.
+    held: VecDeque<Held>,
+    /// Given when all is confirmed; an ERROR meanwhile names it.
+    pub(super) receipt: Option<ByteString>,
+}
+
 impl<T: Transport> Session<T> {
     pub(super) fn perform(&mut self, action: Action, now: Instant) -> Step {
-        if let Some(command) = command(&action) {
-            self.node.metrics.received(command);
-            if !self.rate.admits(now) {
-                let message = format!(
-                    "more than {} frames per second",
-                    self.node.config.max_frames_per_second
-                );
-                return self.refuse(Refused { reason: CloseReason::Limit, message }, None, now);
-            }
-        }
         let relay = self.relay.as_deref_mut();
         match (action, relay) {
-            (Action::Send(frame), _) => self.post(&frame, now),
-            (Action::Probe, _) => {
-                if let Some(probe) = self.transport.probe() {
-                    self.mailbox.post(probe, now);
-                }
-            }
+            (Action::Received(command), _) => self.node.metrics.received(command),
             (Action::Close(fault), _) => {
+                self.say(now);
                 return Step::Break(End { reason: (&fault).into(), detail: fault.to_string() });
             }
             (Action::Connect(connect), _) => {
@@ -47,7 +42,7 @@ impl<T: Transport> Session<T> {
             }
             (Action::Publish(publish), Some(relay)) => {
                 let receipt = publish.receipt.clone();
-                let published = relay.publish(publish);
+                let published = relay.publish(publish, receipt.is_some());
                 self.in_hand = Some(Box::pin(async move {
                     Performed::Published { result: published.await, receipt, since: now }
                 }));
@@ -71,7 +66,14 @@ impl<T: Transport> Session<T> {
                     Err(refused) => return self.refuse(refused, acknowledge.receipt, now),
                 }
             }
-            (Action::Settle { receipt }, _) => self.await_all(Then::Settled { receipt }, now),
+            (Action::Commit(commit), Some(relay)) => {
+                // All of it, or nothing: what can be refused is refused before any of it is done.
+                if let Err(refused) = relay.check(&commit.held) {
+                    return self.refuse(refused, commit.receipt, now);
+                }
+                let stomp::action::Commit { held, receipt } = commit;
+                self.committing = Some(Commit { held: held.into(), receipt });
+            }
             (Action::Disconnect { receipt }, _) => {
                 self.await_all(Then::Disconnected { receipt }, now);
             }
@@ -80,31 +82,41 @@ impl<T: Transport> Session<T> {
                 Action::Publish(_)
                 | Action::Subscribe(_)
                 | Action::Unsubscribe(_)
-                | Action::Acknowledge(_),
+                | Action::Acknowledge(_)
+                | Action::Commit(_),
                 None,
             ) => {}
         }
         Step::Continue(())
     }
 
+    /// Performs the next frame that a COMMIT released, or ends the COMMIT.
+    pub(super) fn commit_next(&mut self, now: Instant) {
+        let (Some(commit), Some(relay)) = (&mut self.committing, &mut self.relay) else { return };
+        match commit.held.pop_front() {
+            Some(Held::Publish(publish)) => {
+                let receipt = publish.receipt.clone();
+                let receipted = receipt.is_some() || commit.receipt.is_some();
+                let published = relay.publish(publish, receipted);
+                self.in_hand = Some(Box::pin(async move {
+                    Performed::Published { result: published.await, receipt, since: now }
+                }));
+            }
+            Some(Held::Acknowledge(acknowledge)) => {
+                // Known when the COMMIT came, so an error only says that an earlier frame of the
+                // same COMMIT covered this one.
+                let _ = relay.acknowledge(&acknowledge);
+                self.stomp.receipt(acknowledge.receipt.as_deref());
+            }
+            None => {
+                let receipt = commit.receipt.take();
+                self.committing = None;
+                self.await_all(Then::Committed { receipt }, now);
+            }
+        }
+    }
+
     fn await_all(&mut self, then: Then, now: Instant) {
         self.awaited.push_back(Awaited { confirm: Confirm::known(Ok(())), since: now, then });
     }
-}
-
-/// The command of the client's frame that an action comes from.
-fn command(action: &Action) -> Option<&'static str> {
-    Some(match action {
-        Action::Connect(_) => "connect",
-        Action::Publish(_) => "send",
-        Action::Subscribe(_) => "subscribe",
-        Action::Unsubscribe(_) => "unsubscribe",
-        Action::Acknowledge(acknowledge) => match acknowledge.verdict {
-            Verdict::Ack => "ack",
-            Verdict::Nack { .. } => "nack",
-        },
-        Action::Settle { .. } => "commit",
-        Action::Disconnect { .. } => "disconnect",
-        Action::Send(_) | Action::Probe | Action::Close(_) => return None,
-    })
 }

@@ -59,7 +59,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
                         Event::Text(bytes) | Event::Binary(bytes) => Incoming::Stomp(bytes),
                         Event::Ping(payload) => Incoming::Reply(websocket::pong(&payload)),
                         Event::Pong(_) => Incoming::Alive,
-                        Event::Close(_) => Incoming::Closed(self.goodbye(1000, "")),
+                        // RFC 6455, section 5.5.1: typically the code is echoed.
+                        Event::Close(frame) => {
+                            let code = frame.map_or(1000, |frame| frame.code);
+                            Incoming::Closed(self.goodbye(code, ""))
+                        }
                     }));
                 }
             }
@@ -93,6 +97,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
             *slice = IoSlice::new(&frame[offset..]);
         }
         socket.poll_write_vectored(cx, &slices)
+    }
+
+    fn carries_stomp(frame: &Bytes) -> bool {
+        // RFC 6455, section 5.2: opcodes from 8 on are control frames.
+        frame.first().is_some_and(|first| first & 0x0f < 8)
     }
 
     fn probe(&self) -> Option<Bytes> {

@@ -33,12 +33,13 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn config() -> Config {
-    Config { listen: "127.0.0.1:0".parse().unwrap(), max_frames_per_second: 0, ..Config::default() }
+    Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() }
 }
 
 impl Node {
     pub(crate) async fn start(config: Config) -> Self {
-        Self::start_with(config, stomp::Config::default()).await
+        let stomp = stomp::Config { max_frames_per_second: 0, ..stomp::Config::default() };
+        Self::start_with(config, stomp).await
     }
 
     pub(crate) async fn start_with(config: Config, stomp: stomp::Config) -> Self {
@@ -77,8 +78,14 @@ impl Node {
 
     /// Connects with one version alone, without heart-beats.
     pub(crate) async fn connect_as(&self, version: &str) -> Client {
+        self.connect_with(version, "0,0").await
+    }
+
+    pub(crate) async fn connect_with(&self, version: &str, heart_beat: &str) -> Client {
         let mut client = self.open(&[]).await.unwrap();
-        client.send_text(&format!("CONNECT\naccept-version:{version}\nheart-beat:0,0\n\n\0")).await;
+        client
+            .send_text(&format!("CONNECT\naccept-version:{version}\nheart-beat:{heart_beat}\n\n\0"))
+            .await;
         assert_eq!(client.frame().await.command, Command::Connected);
         client.decoder.set_version(version.parse().unwrap());
         client

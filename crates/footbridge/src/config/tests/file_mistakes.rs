@@ -29,27 +29,27 @@ fn an_unknown_section_or_key_names_the_right_ones() {
     check(
         "[stomp]\nmax-header = 1\nmaxFrame = 2\nsomething = 3",
         expect![[r#"
-        3 mistakes in the configuration
+            3 mistakes in the configuration
 
-        footbridge.toml:2:1: there is no key `max-header` in [stomp]
-          |
-        2 | max-header = 1
-          | ^^^^^^^^^^
-          = did you mean `max_header`?
-          = the keys of [stomp] are max_frame, max_body, max_headers, max_header, max_subscriptions, max_transactions, max_transaction_frames, connect_timeout, heart_beat_send, heart_beat_receive
+            footbridge.toml:2:1: there is no key `max-header` in [stomp]
+              |
+            2 | max-header = 1
+              | ^^^^^^^^^^
+              = did you mean `max_header`?
+              = the keys of [stomp] are max_frame, max_body, max_headers, max_header, max_subscriptions, max_transactions, max_transaction_frames, max_transaction_bytes, max_frames_per_second, connect_timeout, frame_timeout, heart_beat_send, heart_beat_receive
 
-        footbridge.toml:3:1: there is no key `maxFrame` in [stomp]
-          |
-        3 | maxFrame = 2
-          | ^^^^^^^^
-          = did you mean `max_frame`?
-          = the keys of [stomp] are max_frame, max_body, max_headers, max_header, max_subscriptions, max_transactions, max_transaction_frames, connect_timeout, heart_beat_send, heart_beat_receive
+            footbridge.toml:3:1: there is no key `maxFrame` in [stomp]
+              |
+            3 | maxFrame = 2
+              | ^^^^^^^^
+              = did you mean `max_frame`?
+              = the keys of [stomp] are max_frame, max_body, max_headers, max_header, max_subscriptions, max_transactions, max_transaction_frames, max_transaction_bytes, max_frames_per_second, connect_timeout, frame_timeout, heart_beat_send, heart_beat_receive
 
-        footbridge.toml:4:1: there is no key `something` in [stomp]
-          |
-        4 | something = 3
-          | ^^^^^^^^^
-          = the keys of [stomp] are max_frame, max_body, max_headers, max_header, max_subscriptions, max_transactions, max_transaction_frames, connect_timeout, heart_beat_send, heart_beat_receive"#]],
+            footbridge.toml:4:1: there is no key `something` in [stomp]
+              |
+            4 | something = 3
+              | ^^^^^^^^^
+              = the keys of [stomp] are max_frame, max_body, max_headers, max_header, max_subscriptions, max_transactions, max_transaction_frames, max_transaction_bytes, max_frames_per_second, connect_timeout, frame_timeout, heart_beat_send, heart_beat_receive"#]],
     );
     check(
         "[admin]\nmax_frame = '1 KiB'",

@@ -38,6 +38,7 @@ fn what_is_shown_says_where_it_comes_from() {
         max_queues = 1000
         max_queue_length = 100000
         max_queue_bytes = "64.0 MiB"
+        max_bytes = "512.0 MiB"
         max_message = "1.0 MiB"
 
         [log]

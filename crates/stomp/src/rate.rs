@@ -1,13 +1,13 @@
 //! How many frames a client may send: so many per second on average, a few seconds' worth at once.
 
-use tokio::time::Instant;
+use std::time::Instant;
 
 /// How many seconds' worth may come at once.
 const BURST: u64 = 5;
 
 /// A leaky bucket in two words (generic cell rate algorithm).
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     per_second: u32,
     started: Instant,
     /// When, in nanoseconds since the start, the bucket will be empty.
@@ -16,17 +16,18 @@ pub(super) struct Rate {
 
 impl Rate {
     /// `per_second` 0 sets no limit.
-    pub(super) fn new(per_second: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         Self { per_second, started: now, empty_at: 0 }
     }
 
     /// Whether one more frame is within the limit.
-    pub(super) fn admits(&mut self, now: Instant) -> bool {
+    pub(crate) fn admits(&mut self, now: Instant) -> bool {
         const SECOND: u64 = 1_000_000_000;
         if self.per_second == 0 {
             return true;
         }
-        let now = u64::try_from((now - self.started).as_nanos()).unwrap_or(u64::MAX);
+        let now = u64::try_from(now.saturating_duration_since(self.started).as_nanos())
+            .unwrap_or(u64::MAX);
         self.empty_at = self.empty_at.max(now) + SECOND / u64::from(self.per_second);
         self.empty_at - now <= BURST * SECOND
     }
