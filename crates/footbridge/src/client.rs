@@ -45,6 +45,9 @@ impl Client {
     /// Connects and waits for CONNECTED.
     pub(crate) async fn connect(target: &Target) -> anyhow::Result<Self> {
         let url = &target.url;
+        if !url.starts_with("ws://") {
+            bail!("{url} is no ws:// URL such as {DEFAULT_URL}; TLS and plain HTTP are not spoken");
+        }
         let mut request = url
             .as_str()
             .into_client_request()

@@ -60,7 +60,7 @@ impl Command {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let path = config.gateway.path.clone();
+    let shown = config.gateway.clone();
     let gateway = Gateway::bind(Parts {
         config: config.gateway,
         stomp: config.stomp,
@@ -72,8 +72,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         application: Arc::new(Example),
     })
     .await
-    .context("use --listen and --admin to choose other ports")?;
-    greet(gateway.address()?, gateway.admin_address(), &path);
+    .context("choose another address with --listen (clients) or --admin (operators)")?;
+    greet(gateway.address()?, gateway.admin_address(), &shown);
     gateway
         .run(async {
             tokio::select! {
@@ -88,7 +88,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Says where to point a browser, and what to paste.
 #[expect(clippy::print_stdout, reason = "what the command is asked to say")]
-fn greet(address: SocketAddr, admin: Option<SocketAddr>, path: &str) {
+fn greet(address: SocketAddr, admin: Option<SocketAddr>, config: &gateway::Config) {
     // Nobody can point a browser to 0.0.0.0.
     let at = |address: SocketAddr| match address {
         any if any.ip().is_unspecified() => format!("localhost:{}", any.port()),
@@ -98,15 +98,25 @@ fn greet(address: SocketAddr, admin: Option<SocketAddr>, path: &str) {
     // As it was called, which may be no name that the shell would find.
     let program = std::env::args().next().unwrap_or_else(|| "footbridge".into());
     println!("Footbridge {}: one node for development\n", env!("CARGO_PKG_VERSION"));
-    println!("  Console     http://{host}/");
+    let path = &config.path;
+    if config.console {
+        println!("  Console     http://{host}/");
+    }
     println!("  WebSocket   ws://{host}{path}");
     if let Some(admin) = admin {
-        println!("  Admin       http://{}/  (metrics, livez, readyz)", at(admin));
+        println!("  Admin       http://{}/readyz  (and /livez, /metrics)", at(admin));
     }
+    let origins =
+        if config.origins == Origins::any() { "any origin" } else { "the origins configured" };
+    let reach = if address.ip().is_loopback() {
+        "from this machine"
+    } else {
+        "from every machine that reaches this one"
+    };
     println!(
-        "\n  Open to everybody: anonymous sessions, any origin, every destination. Not for the \
-         internet.\n  Messages live in memory and go when this process does. Ctrl-C stops it.\n\n\
-         Paste this into any page that has @stomp/stompjs:\n\n\
+        "\n  Open to everybody {reach}: anonymous sessions, {origins}, every destination.\n  Not for \
+         the internet. Messages live in memory and go when this process does. Ctrl-C stops it.\n\n\
+         Paste this into a page that loads stomp.umd.min.js of @stomp/stompjs:\n\n\
          \x20 const client = new StompJs.Client({{ brokerURL: 'ws://{host}{path}' }});\n\
          \x20 client.onConnect = () => {{\n\
          \x20   client.subscribe('/topic/public', (message) => console.log(message.body));\n\

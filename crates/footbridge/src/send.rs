@@ -74,6 +74,9 @@ impl Command {
 
 fn header(text: &str) -> anyhow::Result<(String, String)> {
     match text.split_once(':') {
+        Some(("destination" | "receipt" | "content-length", _)) => {
+            bail!("this header is set by the command")
+        }
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => bail!("a header looks like name:value"),
     }

@@ -133,7 +133,7 @@ impl Gateway {
 
 /// A port that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {address}")]
 pub struct BindError {
     /// The address asked for.
     pub address: SocketAddr,

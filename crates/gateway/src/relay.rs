@@ -24,8 +24,8 @@ use broker::destination::Verb;
 use broker::{Confirm, Destination, PublisherId, SubscribeRequest};
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
-use stomp::Version;
 use stomp::action::{AckMode, Acknowledge, Acknowledged, Held, Publish, Subscribe};
+use stomp::{Headers, Version};
 use tokio::time::Instant;
 
 use self::queue::Queue;
@@ -123,6 +123,7 @@ impl Relay {
         let (principal, version) = (self.principal.clone(), self.version);
         let tag = self.tag.clone();
         Box::pin(async move {
+            refuse_promises(&subscribe.headers, Verb::Subscribe)?;
             let destination = node.destinations.parse(&subscribe.destination, Verb::Subscribe)?;
             node.authorise.check(&principal, Verb::Subscribe, &destination)?;
             let shown = match &destination {
@@ -260,12 +261,28 @@ fn nothing_to_acknowledge(of: &Acknowledged) -> Refused {
     }
 }
 
+/// Refuses headers whose promise is not kept yet: a client that believes them would lose messages.
+fn refuse_promises(headers: &Headers, verb: Verb) -> Result<(), Refused> {
+    let promise = headers.iter().find(|(name, value)| match (verb, &***name) {
+        (Verb::Subscribe, "durable") => **value == "true",
+        (Verb::Subscribe, "selector") => true,
+        (Verb::Send, "reply-to") => value.starts_with("/temp-queue/"),
+        _ => false,
+    });
+    match promise {
+        None => Ok(()),
+        Some((name, value)) => Err(Refused {
+            reason: CloseReason::Protocol,
+            message: format!("{name}:{value} is not available in this version; leave it out"),
+        }),
+    }
+}
+
 fn not_available(destination: &Destination) -> Refused {
     Refused {
         reason: CloseReason::Protocol,
         message: format!(
-            "{} destinations are not available in this version: use a topic or a queue",
-            destination.kind()
+            "'{destination}' is not available to this frame in this version: use a topic or a queue"
         ),
     }
 }

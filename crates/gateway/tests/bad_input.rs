@@ -58,6 +58,18 @@ async fn each_mistake_gets_its_error_and_close_code() {
         ("SEND\ndestination:/nope/a\nreceipt:r\n\nx\0", "/nope/a", Some("r"), 1002),
         ("SUBSCRIBE\nid:1\ndestination:/topic/a*\nreceipt:r\n\n\0", "/topic/a*", Some("r"), 1002),
         ("SEND\ndestination:/exchange/e/k\nreceipt:r\n\nx\0", "exchange", Some("r"), 1002),
+        (
+            "SUBSCRIBE\nid:1\ndestination:/topic/a\ndurable:true\nreceipt:r\n\n\0",
+            "durable:true is not available",
+            Some("r"),
+            1002,
+        ),
+        (
+            "SEND\ndestination:/queue/a\nreply-to:/temp-queue/t\nreceipt:r\n\nx\0",
+            "reply-to:/temp-queue/t is not available",
+            Some("r"),
+            1002,
+        ),
         ("SEND\ndestination:/app/nope\nreceipt:r\n\nx\0", "nope", Some("r"), 1002),
         ("SEND\ndestination:/topic/a\nreceipt:r\nbad\n\nx\0", "colon", Some("r"), 1002),
         ("SEND\ndestination:/topic/a\nreceipt:r\nh:\\t\n\nx\0", "\\t", Some("r"), 1002),

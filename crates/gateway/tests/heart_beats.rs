@@ -26,16 +26,16 @@ async fn next(client: &mut Client) -> Message {
 
 #[tokio::test]
 async fn an_idle_server_beats_within_each_interval() {
-    let node = node().await;
-    let mut client = node.connect_with("1.2", "0,1000").await;
-    let mut last = Instant::now();
-    for _ in 0..3 {
-        assert_eq!(next(&mut client).await, Message::text("\n"));
-        let silent = last.elapsed();
-        // Late by what a busy machine may add, not by another interval.
-        assert!(silent < SECOND + SECOND / 2, "{silent:?}");
-        last = Instant::now();
-    }
+    let interval = 5 * SECOND;
+    let stomp = stomp::Config { heart_beat_send: interval, ..stomp::Config::default() };
+    let node = Node::start_with(config(), stomp).await;
+    let mut client = node.connect_with("1.2", "0,5000").await;
+    let connected = Instant::now();
+    assert_eq!(next(&mut client).await, Message::text("\n"));
+    // Due after four seconds. One that waits for the next wake-up comes after eight; what a busy
+    // machine adds is less than that.
+    let silent = connected.elapsed();
+    assert!(silent < interval + 2 * SECOND, "{silent:?}");
 }
 
 #[tokio::test]
@@ -60,20 +60,4 @@ async fn a_client_that_answers_no_ping_is_closed_with_4408() {
     let (message, _, close) = client.error().await;
     assert!(message.contains("heard nothing for"), "{message}");
     assert_eq!(close, Some(4408));
-}
-
-#[tokio::test]
-async fn pings_do_not_stand_in_for_the_servers_beats() {
-    let node = node().await;
-    let mut client = node.connect_with("1.2", "1000,1000").await;
-    let mut beats = 0;
-    let started = Instant::now();
-    while beats < 4 {
-        if let Message::Text(text) = next(&mut client).await {
-            assert_eq!(text.as_str(), "\n");
-            beats += 1;
-        }
-    }
-    let took = started.elapsed();
-    assert!(took < 4 * SECOND + SECOND, "{took:?} for four beats");
 }

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use stomp::Headers;
 use stomp::action::Publish;
 
-use super::{Refused, is_reserved, not_available};
+use super::{Refused, is_reserved, not_available, refuse_promises};
 use crate::application::Call;
 use crate::authorise::Principal;
 use crate::node::Node;
@@ -19,6 +19,7 @@ pub(super) fn check(
     principal: &Principal,
     publish: &Publish,
 ) -> Result<Destination, Refused> {
+    refuse_promises(&publish.headers, Verb::Send)?;
     let destination = node.destinations.parse(&publish.destination, Verb::Send)?;
     node.authorise.check(principal, Verb::Send, &destination)?;
     match destination {

@@ -125,3 +125,21 @@ pub(super) fn wrap(text: bool, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
     encode(frame.payload());
     frame.finish(if text { Opcode::Text } else { Opcode::Binary })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn only_frames_that_a_stomp_client_sees_count_as_heart_beats() {
+        let carries = <WebSocket<TcpStream> as Transport>::carries_stomp;
+        for text in [true, false] {
+            assert!(carries(&wrap(text, |out| out.extend_from_slice(b"\n"))));
+        }
+        for control in [websocket::ping(b""), websocket::pong(b"x"), websocket::close(1000, "")] {
+            assert!(!carries(&control));
+        }
+    }
+}
