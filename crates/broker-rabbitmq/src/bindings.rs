@@ -163,6 +163,11 @@ impl Bindings {
         self.changed.notify_one();
     }
 
+    /// How many are bound.
+    pub(crate) fn bound(&self) -> usize {
+        self.state.lock().bound.len()
+    }
+
     /// All that is bound, to be undone; nothing is bound from now on.
     pub(crate) fn take_bound(&self) -> Vec<Binding> {
         self.state.lock().bound.drain().collect()

@@ -1,6 +1,7 @@
 //! How to reach RabbitMQ, and how much to hold for it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -15,6 +16,10 @@ pub struct Config {
     /// vhost is written `%2f`. Of several, such as the nodes of a cluster, each connection takes
     /// one at random and goes on to the next when it fails. Default: `guest` on this machine.
     pub uris: Vec<Uri>,
+    /// A file of certificates in PEM, whose holders are trusted to certify RabbitMQ, besides those
+    /// the system trusts; for `amqps:` with a certificate authority of one's own. Read for each
+    /// connection. Empty, which is none, by default.
+    pub ca_file: PathBuf,
     /// Begins the name of everything that is ours in RabbitMQ, `footbridge` by default. Gateways
     /// that shall reach each other's clients have the same; 1 to 64 bytes.
     pub namespace: String,
@@ -25,7 +30,7 @@ pub struct Config {
     /// nothing. 60 s by default.
     #[serde(with = "humantime_serde")]
     pub publish_timeout: Duration,
-    /// How long a subscription or a deletion may wait for RabbitMQ, 30 s by default.
+    /// How long a subscription or a deletion may wait for RabbitMQ, 60 s by default.
     #[serde(with = "humantime_serde")]
     pub subscribe_timeout: Duration,
     /// How long one attempt to connect may take, 10 s by default.
@@ -81,10 +86,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             uris: vec![Uri::from("amqp://guest:guest@127.0.0.1:5672/%2f")],
+            ca_file: PathBuf::new(),
             namespace: "footbridge".to_owned(),
             topic_exchange: "amq.topic".to_owned(),
             publish_timeout: Duration::from_secs(60),
-            subscribe_timeout: Duration::from_secs(30),
+            subscribe_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
             reconnect_pause: Duration::from_secs(5),
             heart_beat: Duration::from_secs(5),
@@ -123,6 +129,9 @@ impl Config {
                     return Err(Invalid { key: "uris", why });
                 }
             }
+        }
+        if let Err(why) = self.authorities() {
+            return Err(Invalid { key: "ca_file", why });
         }
         if self.namespace.is_empty() || self.namespace.len() > 64 {
             return invalid("namespace", "must be 1 to 64 bytes");
@@ -170,6 +179,21 @@ impl Config {
             return invalid("topic_queue_expiry", "must be 1s to 1day");
         }
         Ok(())
+    }
+
+    /// The certificates in `ca_file`, if there is one.
+    pub(crate) fn authorities(&self) -> Result<Option<String>, String> {
+        let file = &self.ca_file;
+        if file.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        match std::fs::read_to_string(file) {
+            Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Ok(Some(pem)),
+            Ok(_) => {
+                Err(format!("must hold certificates in PEM, and {} holds none", file.display()))
+            }
+            Err(why) => Err(format!("cannot be read: {}: {why}", file.display())),
+        }
     }
 
     pub(crate) fn retained_bytes(&self) -> usize {
@@ -246,6 +270,8 @@ mod tests {
         for (config, key) in [
             (Config { uris: vec![], ..default.clone() }, "uris"),
             (Config { uris: vec!["rabbit:5672".into()], ..default.clone() }, "uris"),
+            (Config { ca_file: "/nowhere".into(), ..default.clone() }, "ca_file"),
+            (Config { ca_file: "/dev/null".into(), ..default.clone() }, "ca_file"),
             (Config { namespace: String::new(), ..default.clone() }, "namespace"),
             (Config { namespace: "amq.x".to_owned(), ..default.clone() }, "namespace"),
             (Config { topic_exchange: String::new(), ..default.clone() }, "topic_exchange"),

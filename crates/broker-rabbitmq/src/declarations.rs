@@ -86,8 +86,8 @@ impl Declarations {
             };
             match self.declare(&link, target).await {
                 Ok(()) => self.remember(&link, target),
-                Err(Failure::Refused(why)) => return Err(why),
-                Err(Failure::Lost(_)) => tokio::time::sleep(AGAIN).await,
+                Err(Failure::Refused(why)) if !passes(&why) => return Err(why),
+                Err(_) => tokio::time::sleep(AGAIN).await,
             }
         }
         Ok(())
@@ -137,7 +137,7 @@ impl Declarations {
     fn is_known(&self, target: &Target) -> bool {
         match target {
             // Those are there from the start, and nobody may declare them.
-            Target::Exchange(name) if name.starts_with("amq.") => true,
+            Target::Exchange(name) if name.is_empty() || name.starts_with("amq.") => true,
             target => self.known.lock().targets.contains(target),
         }
     }
@@ -185,6 +185,14 @@ impl Operation<'_> {
             }
         }
     }
+}
+
+/// Whether RabbitMQ refused a queue only for now: the node that has it is down, or was too busy to
+/// answer.
+pub(crate) fn passes(why: &str) -> bool {
+    ["is down or inaccessible", "due to timeout", "is stopped by supervisor"]
+        .iter()
+        .any(|passing| why.contains(passing))
 }
 
 /// A name as AMQP writes it.

@@ -9,25 +9,31 @@
 //! - Of headers of one name the first counts, as STOMP says.
 //! - `x-footbridge-*` in the table is ours: read here and shown to nobody.
 //!
-//! Differs from the plugin: `delivery_mode` is not a header but [`Message::persistent`]; unsigned and
-//! short integers are kept, where the plugin drops them.
+//! Differs from the plugin: `delivery_mode` is not a header but [`Message::persistent`], and 1 is
+//! nothing, where the plugin shows `persistent:1`; a header that the server sets is never shown from
+//! the table; `content-length`, `receipt` and `transaction` of a SEND do not travel.
 
-use broker::{Destination, Message, MessageId};
+use broker::{Destination, Message, MessageId, PublishError};
 use bytes::Bytes;
 use bytestring::ByteString;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use ulid::Ulid;
 
 const VERSION: &str = "x-footbridge-v";
 const ID: &str = "x-footbridge-id";
 const FROM: &str = "x-footbridge-from";
 const DESTINATION: &str = "x-footbridge-destination";
 const REPUBLISHED: &str = "x-footbridge-republished";
+const KIND: &str = "x-footbridge-kind";
 const OURS: &str = "x-footbridge-";
 
 /// The version of the `x-footbridge-*` headers.
 const CURRENT: i32 = 1;
+
+/// The longest expiration that RabbitMQ takes, in milliseconds.
+const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 /// What all headers may take together. They travel in one AMQP frame, of at most 128 KiB.
 const LIMIT: usize = 64 * 1024;
@@ -63,6 +69,33 @@ pub(crate) enum Unfit {
     Reserved { name: String },
     #[error("the destination's prefix is longer than the name of an exchange may be")]
     PrefixTooLong,
+}
+
+impl From<Unfit> for PublishError {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit.to_string())
+    }
+}
+
+/// Why a message of a node of ours is not delivered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Skip {
+    /// It speaks another version of our headers.
+    Version,
+    /// It is no message for clients, but of a kind that this node does not know.
+    Kind,
+}
+
+impl Skip {
+    pub(crate) const ALL: [Self; 2] = [Self::Version, Self::Kind];
+
+    /// As metrics show it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Kind => "kind",
+        }
+    }
 }
 
 /// What came with a delivery, besides where it came from.
@@ -112,7 +145,10 @@ pub(crate) fn write(
                 properties.with_timestamp(number("timestamp", "a whole number of seconds", value)?)
             }
             "expiration" => {
-                let _: u32 = number("expiration", "a whole number of milliseconds", value)?;
+                let what = "a whole number of milliseconds, at most ten years";
+                if number::<u64>("expiration", what, value)? > TEN_YEARS {
+                    return Err(Unfit::Value { name: "expiration", what });
+                }
                 properties.with_expiration(short()?)
             }
             // RabbitMQ closes the channel on any other name.
@@ -152,17 +188,24 @@ pub(crate) fn republished(properties: &BasicProperties) -> BasicProperties {
     properties.clone().with_headers(table)
 }
 
-/// What `properties` say to a subscriber.
-pub(crate) fn read(properties: &BasicProperties) -> Received {
+/// What `properties` say to a subscriber, unless the message is one that this node must skip.
+///
+/// Our headers count only all together, as a node of ours writes them. Whoever may publish to the
+/// exchange can write them as well, and by that skip, or call a repeat, none but its own message.
+pub(crate) fn read(properties: &BasicProperties) -> Result<Received, Skip> {
+    let ours = properties.headers().as_ref().and_then(Ours::of);
+    if let Some(ours) = &ours {
+        ours.check()?;
+    }
     let mut received = Received {
-        id: id(properties),
+        id: ours.map(|ours| ours.id),
         republished: false,
         headers: Vec::new(),
         persistent: *properties.delivery_mode() == Some(2),
     };
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
         match name.as_str() {
-            REPUBLISHED => received.republished = true,
+            REPUBLISHED => received.republished = received.id.is_some(),
             name if name.starts_with(OURS) || SERVERS.contains(&name) => {}
             name => received.headers.extend(text(value).map(|value| (name.into(), value))),
         }
@@ -186,15 +229,50 @@ pub(crate) fn read(properties: &BasicProperties) -> Received {
     show("type", short(properties.kind()));
     show("user-id", short(properties.user_id()));
     show("app-id", short(properties.app_id()));
-    received
+    Ok(received)
+}
+
+/// What a node of ours wrote besides the sender's headers.
+struct Ours<'a> {
+    version: i64,
+    id: MessageId,
+    kind: Option<&'a str>,
+}
+
+impl<'a> Ours<'a> {
+    /// None if one of them is missing or no such thing: someone else wrote it.
+    fn of(table: &'a FieldTable) -> Option<Self> {
+        let version = match table.inner().get(VERSION)? {
+            AMQPValue::LongInt(version) => (*version).into(),
+            AMQPValue::LongLongInt(version) => *version,
+            _ => return None,
+        };
+        let _: Ulid = long(table, FROM)?.parse().ok()?;
+        let id = long(table, ID)?.parse().ok()?;
+        Some(Self { version, id, kind: long(table, KIND) })
+    }
+
+    fn check(&self) -> Result<(), Skip> {
+        if self.version != i64::from(CURRENT) {
+            return Err(Skip::Version);
+        }
+        match self.kind {
+            None | Some("message") => Ok(()),
+            Some(_) => Err(Skip::Kind),
+        }
+    }
+}
+
+fn long<'a>(table: &'a FieldTable, name: &str) -> Option<&'a str> {
+    match table.inner().get(name)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        _ => None,
+    }
 }
 
 /// The id that a node of ours gave the message.
 pub(crate) fn id(properties: &BasicProperties) -> Option<MessageId> {
-    match properties.headers().as_ref()?.inner().get(ID)? {
-        AMQPValue::LongString(id) => std::str::from_utf8(id.as_bytes()).ok()?.parse().ok(),
-        _ => None,
-    }
+    long(properties.headers().as_ref()?, ID)?.parse().ok()
 }
 
 /// The routing keys that an AMQP publisher named besides the first.
@@ -235,11 +313,9 @@ fn number<T: std::str::FromStr>(
 fn text(value: &AMQPValue) -> Option<ByteString> {
     Some(match value {
         AMQPValue::LongString(value) => String::from_utf8_lossy(value.as_bytes()).as_ref().into(),
-        AMQPValue::ShortInt(n) => n.to_string().into(),
-        AMQPValue::ShortUInt(n) => n.to_string().into(),
         AMQPValue::LongInt(n) => n.to_string().into(),
-        AMQPValue::LongUInt(n) => n.to_string().into(),
         AMQPValue::LongLongInt(n) => n.to_string().into(),
+        // Booleans, other numbers, times, lists and tables: what the plugin leaves out.
         _ => return None,
     })
 }
@@ -260,6 +336,8 @@ mod tests {
 
     use super::*;
 
+    const BOOT: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
     fn message(headers: &[(&str, &str)]) -> Message {
         let to = Destinations::default().parse("/topic/a.b", Verb::Send).unwrap();
         let mut message = Message::new(to, "body");
@@ -268,7 +346,7 @@ mod tests {
     }
 
     fn written(headers: &[(&str, &str)]) -> Result<BasicProperties, Unfit> {
-        write(&message(headers), "boot", Some("guest"))
+        write(&message(headers), BOOT, Some("guest"))
     }
 
     fn table(properties: &BasicProperties) -> Vec<(String, String)> {
@@ -297,7 +375,7 @@ mod tests {
         assert_eq!(*properties.timestamp(), Some(1_700_000_000));
         assert_eq!(*properties.delivery_mode(), None);
         assert!(table(&properties).iter().all(|(name, _)| name.starts_with(OURS)));
-        assert_eq!(read(&properties).headers, message(&headers).headers);
+        assert_eq!(read(&properties).unwrap().headers, message(&headers).headers);
     }
 
     #[test]
@@ -312,24 +390,49 @@ mod tests {
     #[test]
     fn the_id_and_the_node_travel_along_and_are_not_shown() {
         let message = message(&[("x-footbridge-id", "forged"), ("a", "1")]);
-        let properties = write(&message, "boot", None).unwrap();
-        let received = read(&properties);
+        let properties = write(&message, BOOT, None).unwrap();
+        let received = read(&properties).unwrap();
         assert_eq!(received.id, Some(message.id));
         assert_eq!(received.headers, [("a".into(), "1".into())]);
         assert!(!received.republished);
-        assert!(read(&republished(&properties)).republished);
+        assert!(read(&republished(&properties)).unwrap().republished);
         let from = table(&properties).into_iter().find(|(name, _)| name == FROM);
-        assert_eq!(from, Some((FROM.to_owned(), "boot".to_owned())));
+        assert_eq!(from, Some((FROM.to_owned(), BOOT.to_owned())));
+    }
+
+    #[test]
+    fn a_newer_version_or_an_unknown_kind_is_skipped_if_a_node_of_ours_wrote_it() {
+        let from = Ulid::generate().to_string();
+        let properties = write(&message(&[]), &from, None).unwrap();
+        let with = |name: &'static str, value: AMQPValue| {
+            let mut table = properties.headers().clone().unwrap();
+            table.insert(name.into(), value);
+            read(&properties.clone().with_headers(table))
+        };
+        let long = |text: &str| AMQPValue::LongString(text.into());
+        assert_eq!(with(VERSION, AMQPValue::LongInt(2)), Err(Skip::Version));
+        assert_eq!(with(VERSION, AMQPValue::LongLongInt(2)), Err(Skip::Version));
+        assert_eq!(with(KIND, long("doorbell")), Err(Skip::Kind));
+        assert!(with(KIND, long("message")).unwrap().id.is_some());
+        // No node of ours writes any of these.
+        for (name, value) in [(VERSION, long("2")), (FROM, long("app")), (ID, long("order-1"))] {
+            assert_eq!(with(name, value).unwrap().id, None);
+        }
+        let mut table = FieldTable::default();
+        table.insert(VERSION.into(), AMQPValue::LongInt(2));
+        table.insert(REPUBLISHED.into(), long("true"));
+        let received = read(&BasicProperties::default().with_headers(table)).unwrap();
+        assert_eq!((received.id, received.republished), (None, false));
     }
 
     #[test]
     fn persistence_is_the_delivery_mode() {
         let mut message = message(&[("persistent", "true")]);
-        assert!(!read(&write(&message, "boot", None).unwrap()).persistent);
+        assert!(!read(&write(&message, BOOT, None).unwrap()).unwrap().persistent);
         message.persistent = true;
-        let properties = write(&message, "boot", None).unwrap();
+        let properties = write(&message, BOOT, None).unwrap();
         assert_eq!(*properties.delivery_mode(), Some(2));
-        let received = read(&properties);
+        let received = read(&properties).unwrap();
         assert!(received.persistent && received.headers.is_empty());
     }
 
@@ -351,7 +454,7 @@ mod tests {
         ] {
             assert!(written(&[(name, value)]).is_err(), "{name}");
         }
-        let unknown = write(&message(&[("user-id", "guest")]), "boot", None).unwrap_err();
+        let unknown = write(&message(&[("user-id", "guest")]), BOOT, None).unwrap_err();
         assert_eq!(
             unknown.to_string(),
             "header user-id must be the name by which this node is known to RabbitMQ"
@@ -365,11 +468,15 @@ mod tests {
         table.insert("bytes".into(), AMQPValue::LongString(vec![b'a', 0xff].into()));
         table.insert("int".into(), AMQPValue::LongInt(-1));
         table.insert("long".into(), AMQPValue::LongLongInt(1 << 40));
+        table.insert("short".into(), AMQPValue::ShortInt(1));
+        table.insert("unsigned".into(), AMQPValue::LongUInt(1));
+        table.insert("float".into(), AMQPValue::Double(1.0));
+        table.insert("nothing".into(), AMQPValue::Void);
         table.insert("bool".into(), AMQPValue::Boolean(true));
         table.insert("nested".into(), AMQPValue::FieldTable(FieldTable::default()));
         table.insert("destination".into(), AMQPValue::LongString("/topic/forged".into()));
         table.insert("x-footbridge-id".into(), AMQPValue::LongString("order-1".into()));
-        let received = read(&BasicProperties::default().with_headers(table));
+        let received = read(&BasicProperties::default().with_headers(table)).unwrap();
         assert_eq!(received.id, None);
         let shown = received.headers.iter().map(|(n, v)| (&**n, &**v));
         assert_eq!(
@@ -386,7 +493,7 @@ mod tests {
             ("/queue/q", "/queue/q"),
         ] {
             let properties = BasicProperties::default().with_reply_to(carried.into());
-            assert_eq!(read(&properties).headers, [("reply-to".into(), shown.into())]);
+            assert_eq!(read(&properties).unwrap().headers, [("reply-to".into(), shown.into())]);
         }
     }
 }

@@ -28,7 +28,9 @@ use tokio::time::Instant;
 use crate::declarations::Declarations;
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
-use crate::retained::{Next, Pending, Retained};
+use crate::metrics::Metrics;
+use crate::retained::{Expired, Next, Pending, Retained};
+use crate::status::Status;
 use crate::supervisor::Pauses;
 
 /// How many messages may be unconfirmed on the channel. lapin looks through all of them for a confirm
@@ -43,9 +45,12 @@ pub(crate) struct Lane {
     /// Bounded by the room that each message holds.
     pub(crate) incoming: UnboundedReceiver<Pending>,
     pub(crate) links: Links,
+    /// Says why what waits was not confirmed.
+    pub(crate) status: Arc<Status>,
     pub(crate) declarations: Arc<Declarations>,
     /// Whether a message that no queue takes comes back.
     pub(crate) mandatory: bool,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) retained: Retained,
     /// Up to this number messages are written one at a time.
     pub(crate) careful: u64,
@@ -90,7 +95,7 @@ impl Lane {
             tokio::select! {
                 opened = &mut opening => return opened,
                 pending = self.incoming.recv() => self.retained.push(pending?),
-                () = at(self.retained.deadline()) => self.expire(),
+                () = at(self.retained.deadline()) => drop(self.expire()),
             }
         }
     }
@@ -116,7 +121,14 @@ impl Lane {
                     Some(pending) => self.retained.push(pending),
                     None => return End::Closing,
                 },
-                () = at(self.retained.deadline()) => self.expire(),
+                () = at(self.retained.deadline()) => {
+                    // A channel that says nothing of what it was given is not trusted with more,
+                    // unless RabbitMQ has said that it takes nothing.
+                    if self.expire().written && !self.status.is_blocked() {
+                        tracing::warn!("RabbitMQ does not confirm; another channel is opened");
+                        return End::Gone;
+                    }
+                }
             }
         }
     }
@@ -189,6 +201,9 @@ impl Lane {
             }
         });
         self.retained.wrote(number);
+        if again {
+            self.metrics.republished.inc();
+        }
         // The first poll puts the message in line; the order of first polls is the order on the wire.
         match poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await {
             Poll::Pending => flight.publishes.push(publish),
@@ -214,7 +229,10 @@ impl Lane {
                 self.retained.settle(number, Err(ConfirmError::Refused(why)));
             }
             // The channel is in confirm mode.
-            Confirmation::NotRequested => self.retained.settle(number, Err(ConfirmError::Lost)),
+            Confirmation::NotRequested => {
+                let why = "RabbitMQ was not asked to".to_owned();
+                self.retained.settle(number, Err(ConfirmError::Lost(why)));
+            }
         }
         if flight.publishes.is_empty() {
             self.pauses.reset();
@@ -252,11 +270,14 @@ impl Lane {
         End::Gone
     }
 
-    fn expire(&mut self) {
-        let expired = self.retained.expire(Instant::now());
-        if expired > 0 {
-            tracing::warn!(expired, "gave up on messages that RabbitMQ did not confirm");
+    fn expire(&mut self) -> Expired {
+        let why = self.status.reason();
+        let expired = self.retained.expire(Instant::now(), &why);
+        if expired.messages > 0 {
+            let expired = expired.messages;
+            tracing::warn!(expired, why, "gave up on messages that RabbitMQ did not confirm");
         }
+        expired
     }
 }
 

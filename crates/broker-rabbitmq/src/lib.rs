@@ -20,6 +20,8 @@ mod declarations;
 mod headers;
 mod lane;
 mod link;
+mod marker;
+mod metrics;
 mod names;
 mod opening;
 mod publisher;
@@ -41,6 +43,7 @@ use broker::{
     SubscribeError, SubscribeRequest, Subscription,
 };
 use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -51,6 +54,8 @@ pub use config::{Config, Invalid, Uri};
 use bindings::Bindings;
 use consumer_channels::ConsumerChannels;
 use declarations::Declarations;
+use marker::Marker;
+use metrics::Metrics;
 use names::Names;
 use publisher::Publisher;
 use queues::Queues;
@@ -63,9 +68,11 @@ use topics::Topics;
 /// expires, unless [`close`](Self::close) has deleted it.
 pub struct RabbitMqBroker {
     status: Arc<Status>,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     topics: Arc<Topics>,
     queues: Queues,
+    bindings: Arc<Bindings>,
+    metrics: Arc<Metrics>,
     leaving: CancellationToken,
     /// Taken by the one who closes. Held for the taking.
     topic_queue: Mutex<Option<JoinHandle<()>>>,
@@ -85,11 +92,13 @@ impl RabbitMqBroker {
         let config = Arc::new(config);
         let names = Arc::new(Names::new(&config, boot));
         let status = Arc::new(Status::new());
+        let metrics = Arc::<Metrics>::default();
         let (closing, leaving) = (CancellationToken::new(), CancellationToken::new());
         let connection = |part, use_of_it| {
             let supervisor = Supervisor {
                 config: config.clone(),
                 status: status.clone(),
+                metrics: metrics.clone(),
                 part,
                 name: format!("{} {} {use_of_it}", config.namespace, names.boot()),
                 closing: closing.clone(),
@@ -99,13 +108,20 @@ impl RabbitMqBroker {
         let publishing = connection(Part::Publish, "publish");
         let consuming = connection(Part::Consume, "consume");
         let declarations = Arc::new(Declarations::new(consuming.clone()));
-        let publisher =
-            Publisher::start(&config, names.clone(), status.clone(), &publishing, &declarations);
+        let publisher = Arc::new(Publisher::start(
+            &config,
+            names.clone(),
+            status.clone(),
+            &publishing,
+            &declarations,
+            &metrics,
+        ));
         let bindings = Arc::<Bindings>::default();
         let topics = Arc::new(Topics::new(
             names.clone(),
             status.clone(),
             bindings.clone(),
+            metrics.clone(),
             config.subscribe_timeout,
         ));
         let topic_queue = TopicQueue {
@@ -113,12 +129,16 @@ impl RabbitMqBroker {
             names,
             status: status.clone(),
             links: consuming.clone(),
+            publisher: publisher.clone(),
             declarations: declarations.clone(),
-            bindings,
+            bindings: bindings.clone(),
+            metrics: metrics.clone(),
             topics: topics.clone(),
             leaving: leaving.clone(),
             generation: 0,
             declared: false,
+            marker: Mutex::new(Marker::new()),
+            newest_marker: <_>::default(),
         };
         let topic_queue = tokio::spawn(topic_queue.run());
         let queues = Queues {
@@ -126,6 +146,7 @@ impl RabbitMqBroker {
             status: status.clone(),
             declarations,
             channels: Arc::<ConsumerChannels>::default(),
+            metrics: metrics.clone(),
             timeout: config.subscribe_timeout,
             reconnect_pause: config.reconnect_pause,
             closing: closing.clone(),
@@ -135,6 +156,8 @@ impl RabbitMqBroker {
             publisher,
             topics,
             queues,
+            bindings,
+            metrics,
             leaving,
             topic_queue: Mutex::new(Some(topic_queue)),
             _closing: closing.clone().drop_guard(),
@@ -165,7 +188,12 @@ impl RabbitMqBroker {
 
     /// How many bytes of messages wait for RabbitMQ's confirm.
     pub fn unconfirmed_bytes(&self) -> usize {
-        self.publisher.unconfirmed_bytes()
+        self.publisher.unconfirmed().bytes()
+    }
+
+    /// Adds this node's metrics to `registry`, all beginning with `amqp_`. Once for each registry.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry, self.publisher.unconfirmed(), &self.bindings);
     }
 }
 

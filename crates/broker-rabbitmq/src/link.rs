@@ -61,9 +61,11 @@ pub(crate) fn place(uri: &AMQPUri) -> String {
 const LOOK: Duration = Duration::from_millis(500);
 
 impl Link {
-    /// Connects and logs in. The text of an error says what RabbitMQ said.
+    /// Connects and logs in. `authorities` are certificates in PEM that are trusted besides the
+    /// system's. The text of an error says what RabbitMQ said.
     pub(crate) async fn open(
         mut uri: AMQPUri,
+        authorities: Option<String>,
         name: String,
         heart_beat: Duration,
         generation: u64,
@@ -74,7 +76,7 @@ impl Link {
             .with_connection_name(name.into())
             .with_client_property("product".into(), "Footbridge".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
-        let connection = opening::open(uri, properties).await.map_err(|e| said(&e))?;
+        let connection = opening::open(uri, authorities, properties).await.map_err(|e| said(&e))?;
         Ok(Self { connection, generation, ended: CancellationToken::new() })
     }
 

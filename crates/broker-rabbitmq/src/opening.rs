@@ -29,6 +29,7 @@ enum Progress {
 /// Connects and logs in.
 pub(crate) async fn open(
     uri: AMQPUri,
+    authorities: Option<String>,
     properties: ConnectionProperties,
 ) -> lapin::Result<Connection> {
     let opening = Opening::default();
@@ -49,8 +50,8 @@ pub(crate) async fn open(
         match uri.scheme {
             AMQPScheme::AMQP => Ok(stream),
             AMQPScheme::AMQPS => {
-                let system = OwnedTLSConfig::default();
-                Ok(stream.into_tls(&uri.authority.host, system.as_ref()).await?)
+                let tls = OwnedTLSConfig { cert_chain: authorities.clone(), identity: None };
+                Ok(stream.into_tls(&uri.authority.host, tls.as_ref()).await?)
             }
         }
     };

@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Confirm, ConfirmError, Destination, Message, PublishError, PublisherId};
+use broker::{Confirm, Destination, Message, MessageId, PublishError, PublisherId};
+use bytes::Bytes;
+use bytestring::ByteString;
+use lapin::BasicProperties;
 use lapin::types::ShortString;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::Instant;
 
@@ -18,6 +20,7 @@ use crate::declarations::{Declarations, Target};
 use crate::headers::{self, Unfit};
 use crate::lane::Lane;
 use crate::link::Links;
+use crate::metrics::{Metrics, Unconfirmed};
 use crate::names::Names;
 use crate::retained::{Outgoing, Pending, Retained};
 use crate::status::Status;
@@ -36,9 +39,7 @@ pub(crate) struct Publisher {
     user: Option<String>,
     timeout: Duration,
     max_message: usize,
-    /// The bytes that may still be retained.
-    room: Arc<Semaphore>,
-    retained: usize,
+    unconfirmed: Arc<Unconfirmed>,
     topics: Vec<UnboundedSender<Pending>>,
     queues: Vec<UnboundedSender<Pending>>,
 }
@@ -51,32 +52,38 @@ impl Publisher {
         status: Arc<Status>,
         links: &Links,
         declarations: &Arc<Declarations>,
+        metrics: &Arc<Metrics>,
     ) -> Self {
-        let lane = |mandatory| {
+        let of_lanes = &status;
+        let channels = usize::from(config.publish_channels);
+        let unconfirmed = Arc::new(Unconfirmed::new(config.retained_bytes(), 2 * channels));
+        let lane = |mandatory, number| {
             let (sender, incoming) = mpsc::unbounded_channel();
             let lane = Lane {
                 incoming,
+                status: of_lanes.clone(),
                 links: links.clone(),
                 declarations: declarations.clone(),
                 mandatory,
-                retained: Retained::default(),
+                metrics: metrics.clone(),
+                retained: Retained::new(unconfirmed.oldest(number)),
                 careful: 0,
                 pauses: Pauses::new(Duration::from_secs(1)),
             };
             tokio::spawn(lane.run());
             sender
         };
-        let lanes = |mandatory| (0..config.publish_channels).map(|_| lane(mandatory)).collect();
+        let topics = (0..channels).map(|number| lane(false, number)).collect();
+        let queues = (channels..2 * channels).map(|number| lane(true, number)).collect();
         Self {
             names,
             status,
             user: user(config),
             timeout: config.publish_timeout,
             max_message: config.max_message_bytes(),
-            room: Arc::new(Semaphore::new(config.retained_bytes())),
-            retained: config.retained_bytes(),
-            topics: lanes(false),
-            queues: lanes(true),
+            unconfirmed,
+            topics,
+            queues,
         }
     }
 
@@ -85,58 +92,72 @@ impl Publisher {
         publisher: PublisherId,
         message: Message,
     ) -> Result<Confirm, PublishError> {
-        let deadline = Instant::now() + self.timeout;
         let (size, limit) = (message.body.len(), self.max_message);
         if size > limit {
             return Err(PublishError::TooLarge { size, limit });
         }
-        let (lanes, outgoing) = match self.outgoing(&message)? {
-            Ok(outgoing) => match outgoing.target {
-                Target::Exchange(_) => (&self.topics, outgoing),
-                Target::Queue(_) => (&self.queues, outgoing),
-            },
-            Err(unfit) => {
-                return Ok(Confirm::known(Err(ConfirmError::Refused(unfit.to_string()))));
-            }
+        let outgoing = self.outgoing(&message)?;
+        let lanes = match outgoing.target {
+            Target::Exchange(_) => &self.topics,
+            Target::Queue(_) => &self.queues,
         };
         let headers: usize = message.headers.iter().map(|(n, v)| n.len() + v.len()).sum();
-        // Within the semaphore's count: `Config::check` has room for two of the longest.
-        let bytes = (size + headers + OVERHEAD).min(self.retained);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = self.room.clone().acquire_many_owned(bytes);
-        let Ok(Ok(room)) = tokio::time::timeout_at(deadline, room).await else {
+        // The remainder is below the number of lanes.
+        let lane = (publisher.0 % lanes.len() as u64) as usize;
+        self.hand_over(&lanes[lane], outgoing, size + headers + OVERHEAD).await
+    }
+
+    /// Puts a message that takes so many bytes in line, once there is room.
+    async fn hand_over(
+        &self,
+        lane: &UnboundedSender<Pending>,
+        outgoing: Outgoing,
+        bytes: usize,
+    ) -> Result<Confirm, PublishError> {
+        let since = Instant::now();
+        let deadline = since + self.timeout;
+        let share = self.unconfirmed.share(bytes);
+        let Ok(Some(share)) = tokio::time::timeout_at(deadline, share).await else {
             return Err(PublishError::Unavailable(self.status.reason()));
         };
         let (confirmer, confirm) = Confirm::pending();
-        // The remainder is below the number of lanes.
-        let lane = (publisher.0 % lanes.len() as u64) as usize;
         // An error means that the broker is closing, and the confirm says that the message is lost.
-        let _ = lanes[lane].send(Pending {
+        let _ = lane.send(Pending {
             outgoing: Arc::new(outgoing),
             confirmer,
+            since,
             deadline,
-            _room: room,
+            _share: share,
         });
         Ok(confirm)
     }
 
+    /// Publishes a message of the node's own, without a body, to a queue that is there.
+    pub(crate) async fn publish_to_queue(
+        &self,
+        name: &str,
+        properties: BasicProperties,
+    ) -> Result<Confirm, PublishError> {
+        let (target, exchange) = (Target::Exchange(ByteString::new()), ShortString::default());
+        let (id, routing_key, body) = (MessageId::new(), name.into(), Bytes::new());
+        let outgoing = Outgoing { id, target, exchange, routing_key, properties, body };
+        self.hand_over(&self.topics[0], outgoing, OVERHEAD).await
+    }
+
     /// Waits until nothing is unconfirmed, as long as a publish may wait.
     pub(crate) async fn drain(&self) {
-        let all = u32::try_from(self.retained).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(self.timeout, self.room.acquire_many(all)).await;
+        let _ = tokio::time::timeout(self.timeout, self.unconfirmed.none()).await;
     }
 
-    /// How many bytes of messages wait for their confirms.
-    pub(crate) fn unconfirmed_bytes(&self) -> usize {
-        self.retained - self.room.available_permits()
+    /// What waits for its confirm.
+    pub(crate) fn unconfirmed(&self) -> &Arc<Unconfirmed> {
+        &self.unconfirmed
     }
 
-    fn outgoing(&self, message: &Message) -> Result<Result<Outgoing, Unfit>, PublishError> {
+    fn outgoing(&self, message: &Message) -> Result<Outgoing, PublishError> {
         let (target, exchange, routing_key) = match &message.destination {
             Destination::Topic(topic) => {
-                let Some(exchange) = self.names.exchange(topic) else {
-                    return Ok(Err(Unfit::PrefixTooLong));
-                };
+                let exchange = self.names.exchange(topic).ok_or(Unfit::PrefixTooLong)?;
                 (Target::Exchange(exchange.clone()), exchange, topic.key().clone())
             }
             Destination::Queue(name) => {
@@ -152,14 +173,11 @@ impl Publisher {
         let (Ok(exchange), Ok(routing_key)) =
             (ShortString::try_new(&*exchange), ShortString::try_new(&*routing_key))
         else {
-            return Ok(Err(Unfit::PrefixTooLong));
+            return Err(Unfit::PrefixTooLong.into());
         };
-        let properties = match headers::write(message, self.names.boot(), self.user.as_deref()) {
-            Ok(properties) => properties,
-            Err(unfit) => return Ok(Err(unfit)),
-        };
+        let properties = headers::write(message, self.names.boot(), self.user.as_deref())?;
         let body = message.body.clone();
-        Ok(Ok(Outgoing { id: message.id, target, exchange, routing_key, properties, body }))
+        Ok(Outgoing { id: message.id, target, exchange, routing_key, properties, body })
     }
 }
 

@@ -21,9 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer_channels::ConsumerChannels;
-use crate::declarations::{Declarations, Operation, Target, short};
+use crate::declarations::{Declarations, Operation, Target, passes, short};
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
+use crate::metrics::Metrics;
 use crate::status::Status;
 use crate::supervisor::Pauses;
 
@@ -34,6 +35,7 @@ pub(crate) struct Queues {
     pub(crate) status: Arc<Status>,
     pub(crate) declarations: Arc<Declarations>,
     pub(crate) channels: Arc<ConsumerChannels>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) timeout: Duration,
     pub(crate) reconnect_pause: Duration,
     pub(crate) closing: CancellationToken,
@@ -46,6 +48,7 @@ struct QueueConsumer {
     links: Links,
     declarations: Arc<Declarations>,
     channels: Arc<ConsumerChannels>,
+    metrics: Arc<Metrics>,
     /// As long as the prefetch. It is full only of deliveries from a connection that is gone.
     deliveries: mpsc::Sender<Delivery>,
     cancelling: Arc<Cancelling>,
@@ -92,6 +95,7 @@ impl Queues {
             links: self.links.clone(),
             declarations: self.declarations.clone(),
             channels: self.channels.clone(),
+            metrics: self.metrics.clone(),
             deliveries,
             cancelling: cancelling.clone(),
             closing: self.closing.clone(),
@@ -145,7 +149,9 @@ impl QueueConsumer {
                 },
                 () = closing.cancelled() => return,
             };
-            if let Failure::Refused(why) = &failure {
+            if let Failure::Refused(why) = &failure
+                && !passes(why)
+            {
                 if let Some(ready) = self.ready.take() {
                     let _ = ready.send(Err(why.clone()));
                     return;
@@ -191,6 +197,7 @@ impl QueueConsumer {
                 return End::Failed(failure);
             }
         };
+        let _counted = Counted::new(&self.metrics);
         self.cancelling.began(&place.channel, consumer.tag());
         if let Some(ready) = self.ready.take() {
             let _ = ready.send(Ok(()));
@@ -216,7 +223,14 @@ impl QueueConsumer {
                 Ok(delivery) => delivery,
                 Err(error) => return End::Failed(link.failure(&error)),
             };
-            let received = headers::read(&delivery.properties);
+            let received = match headers::read(&delivery.properties) {
+                Ok(received) => received,
+                Err(skip) => {
+                    self.metrics.skipped(skip);
+                    settler.settle(delivery.delivery_tag, Outcome::Ack);
+                    continue;
+                }
+            };
             let redelivered = delivery.redelivered || received.republished;
             let destination = Destination::Queue(self.name.clone());
             let message = Arc::new(headers::message(received, destination, &mut delivery));
@@ -226,12 +240,34 @@ impl QueueConsumer {
             let _ = self.deliveries.send(delivery).await;
         }
         if self.cancelling.asked.is_cancelled() {
-            End::Cancelled
-        } else if channel.status().connected() {
-            End::Deleted
-        } else {
-            End::Failed(Failure::Lost("its channel is gone".to_owned()))
+            return End::Cancelled;
         }
+        if !channel.status().connected() {
+            return End::Failed(Failure::Lost("its channel is gone".to_owned()));
+        }
+        // RabbitMQ ended the consumer. A node that stops, or that the queue moves away from, does so
+        // as well as a deletion.
+        match self.declarations.perform(link, Operation::FindQueue { name: &self.name }).await {
+            Ok(_) => End::Failed(Failure::Lost("RabbitMQ ended the consumer".to_owned())),
+            Err(Failure::Refused(why)) if !passes(&why) => End::Deleted,
+            Err(failure) => End::Failed(failure),
+        }
+    }
+}
+
+/// Counts a consumer as long as it is there.
+struct Counted<'a>(&'a Metrics);
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.consumers.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.consumers.dec();
     }
 }
 

@@ -12,10 +12,10 @@ use broker::{ConfirmError, Confirmer, MessageId};
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::declarations::Target;
+use crate::metrics::{Oldest, Share};
 
 /// A message as it goes over AMQP.
 #[derive(Debug)]
@@ -33,14 +33,16 @@ pub(crate) struct Outgoing {
 pub(crate) struct Pending {
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) confirmer: Confirmer,
+    /// When it was handed over.
+    pub(crate) since: Instant,
     /// When its publisher has waited long enough.
     pub(crate) deadline: Instant,
     /// Its share of what may be retained; comes free with it.
-    pub(crate) _room: OwnedSemaphorePermit,
+    pub(crate) _share: Share,
 }
 
 /// What waits for the broker's word.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Retained {
     /// By number, in the order of acceptance.
     entries: BTreeMap<u64, Entry>,
@@ -48,6 +50,8 @@ pub(crate) struct Retained {
     next: u64,
     /// Everything before it was written on the channel of the moment.
     unwritten: u64,
+    /// Told of the oldest whenever it is another.
+    oldest: Arc<Oldest>,
 }
 
 #[derive(Debug)]
@@ -66,8 +70,23 @@ pub(crate) struct Next {
     pub(crate) again: bool,
 }
 
+/// What was given up.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expired {
+    pub(crate) messages: usize,
+    /// Whether some of it was written on the channel of the moment.
+    pub(crate) written: bool,
+}
+
 impl Retained {
+    pub(crate) fn new(oldest: Arc<Oldest>) -> Self {
+        Self { entries: BTreeMap::new(), next: 0, unwritten: 0, oldest }
+    }
+
     pub(crate) fn push(&mut self, pending: Pending) {
+        if self.entries.is_empty() {
+            self.oldest.set(Some(pending.since));
+        }
         let entry = Entry { pending, written: false, returned: false };
         self.entries.insert(self.next, entry);
         self.next += 1;
@@ -109,8 +128,12 @@ impl Retained {
 
     /// Gives the publisher of `number` the broker's word, if it still waits for it.
     pub(crate) fn settle(&mut self, number: u64, word: Result<(), ConfirmError>) {
+        let was_first = self.first() == Some(number);
         if let Some(entry) = self.entries.remove(&number) {
             entry.pending.confirmer.confirm(word);
+        }
+        if was_first {
+            self.tell_oldest();
         }
     }
 
@@ -133,16 +156,22 @@ impl Retained {
         self.entries.get(&number).map(|entry| entry.pending.outgoing.id)
     }
 
-    /// Gives up on those whose deadline is past, and says how many.
-    pub(crate) fn expire(&mut self, now: Instant) -> usize {
-        let mut expired = 0;
+    /// Gives up on those whose deadline is past, for the reason given.
+    pub(crate) fn expire(&mut self, now: Instant, why: &str) -> Expired {
+        let mut expired = Expired::default();
         while let Some(entry) = self.entries.first_entry()
             && entry.get().pending.deadline <= now
         {
-            entry.remove().pending.confirmer.confirm(Err(ConfirmError::Lost));
-            expired += 1;
+            expired.messages += 1;
+            expired.written |= *entry.key() < self.unwritten;
+            entry.remove().pending.confirmer.confirm(Err(ConfirmError::Lost(why.to_owned())));
         }
+        self.tell_oldest();
         expired
+    }
+
+    fn tell_oldest(&self) {
+        self.oldest.set(self.entries.first_key_value().map(|(_, entry)| entry.pending.since));
     }
 }
 
@@ -150,12 +179,15 @@ impl Retained {
 mod tests {
     use std::time::Duration;
 
-    use broker::Confirm;
-    use tokio::sync::Semaphore;
-
     use super::*;
+    use crate::metrics::Unconfirmed;
+    use broker::Confirm;
 
-    fn push(retained: &mut Retained, deadline: Instant) -> Confirm {
+    fn retained() -> Retained {
+        Retained::new(Arc::new(Oldest::new()))
+    }
+
+    async fn push(retained: &mut Retained, deadline: Instant) -> Confirm {
         let (confirmer, confirm) = Confirm::pending();
         let outgoing = Arc::new(Outgoing {
             id: MessageId::new(),
@@ -165,14 +197,17 @@ mod tests {
             properties: BasicProperties::default(),
             body: Bytes::new(),
         });
-        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        retained.push(Pending { outgoing, confirmer, deadline, _room: room });
+        let share = Unconfirmed::new(1, 0).share(1).await.unwrap();
+        retained.push(Pending { outgoing, confirmer, since: deadline, deadline, _share: share });
         confirm
     }
 
-    fn three() -> (Retained, Vec<Confirm>) {
-        let mut retained = Retained::default();
-        let confirms = (0..3).map(|_| push(&mut retained, Instant::now())).collect();
+    async fn three() -> (Retained, Vec<Confirm>) {
+        let mut retained = retained();
+        let mut confirms = Vec::new();
+        for _ in 0..3 {
+            confirms.push(push(&mut retained, Instant::now()).await);
+        }
         (retained, confirms)
     }
 
@@ -187,11 +222,11 @@ mod tests {
 
     #[tokio::test]
     async fn after_a_rewind_what_is_not_confirmed_is_written_again_in_order_and_marked() {
-        let (mut retained, mut confirms) = three();
+        let (mut retained, mut confirms) = three().await;
         assert_eq!(write_all(&mut retained), [(0, false), (1, false), (2, false)]);
         retained.settle(1, Ok(()));
         assert_eq!(confirms.remove(1).await, Ok(()));
-        let _fourth = push(&mut retained, Instant::now());
+        let _fourth = push(&mut retained, Instant::now()).await;
         retained.rewind();
         assert_eq!(write_all(&mut retained), [(0, true), (2, true), (3, false)]);
         assert_eq!(write_all(&mut retained), []);
@@ -199,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_returned_message_goes_before_the_later_ones_once() {
-        let (mut retained, mut confirms) = three();
+        let (mut retained, mut confirms) = three().await;
         retained.wrote(0);
         retained.wrote(1);
         retained.settle(0, Ok(()));
@@ -212,17 +247,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_waited_too_long_is_lost_and_a_late_word_on_it_says_nothing() {
-        let mut retained = Retained::default();
+        let mut retained = retained();
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        let early = push(&mut retained, now + second);
-        let _late = push(&mut retained, now + 2 * second);
+        let early = push(&mut retained, now + second).await;
+        let _late = push(&mut retained, now + 2 * second).await;
         assert_eq!(retained.deadline(), Some(now + second));
-        assert_eq!(retained.expire(now), 0);
-        assert_eq!(retained.expire(now + second), 1);
-        assert_eq!(early.await, Err(ConfirmError::Lost));
+        assert_eq!(retained.expire(now, "away"), Expired::default());
+        let one = |written| Expired { messages: 1, written };
+        assert_eq!(retained.expire(now + second, "away"), one(false));
+        assert_eq!(early.await, Err(ConfirmError::Lost("away".to_owned())));
         retained.settle(0, Ok(()));
         assert_eq!(retained.first(), Some(1));
         assert_eq!(write_all(&mut retained), [(1, false)]);
+        assert_eq!(retained.expire(now + 2 * second, "away"), one(true));
     }
 }

@@ -62,6 +62,11 @@ impl Status {
         self.change(|parts| parts.gaps += 1);
     }
 
+    /// Whether RabbitMQ has said that it takes no publishes.
+    pub(crate) fn is_blocked(&self) -> bool {
+        matches!(self.parts.lock().publish, Link::Blocked(_))
+    }
+
     /// Why nothing can be had now; how it is otherwise.
     pub(crate) fn reason(&self) -> String {
         match &self.state.borrow().link {

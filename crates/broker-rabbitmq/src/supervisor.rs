@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::link::{Link, Links, News, place};
+use crate::metrics::Metrics;
 use crate::status::{Part, Status};
 
 /// The first pause after a failure.
@@ -25,6 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Supervisor {
     pub(crate) config: Arc<Config>,
     pub(crate) status: Arc<Status>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Which connection it is: [`Part::Publish`] or [`Part::Consume`].
     pub(crate) part: Part,
     /// What RabbitMQ shows as the connection's name.
@@ -51,6 +53,7 @@ impl Supervisor {
     async fn run(self, links: watch::Sender<Option<Arc<Link>>>) {
         let mut pauses = Pauses::new(self.config.reconnect_pause);
         let mut generation = 0;
+        let mut opened_before = false;
         loop {
             generation += 1;
             let link = tokio::select! {
@@ -59,6 +62,9 @@ impl Supervisor {
             };
             if let Some(link) = link.map(Arc::new) {
                 let since = Instant::now();
+                if std::mem::replace(&mut opened_before, true) {
+                    self.metrics.reconnected(self.part);
+                }
                 links.send_replace(Some(link.clone()));
                 tokio::select! {
                     () = link.watch(|news| self.tell(news)) => {}
@@ -88,12 +94,20 @@ impl Supervisor {
             let uri = match uri.parse() {
                 Ok(uri) => uri,
                 Err(why) => {
-                    self.down(format!("{uri:?} is no AMQP URI: {why}"));
+                    self.down(format!("{uri} is no AMQP URI: {why}"));
+                    continue;
+                }
+            };
+            let authorities = match self.config.authorities() {
+                Ok(authorities) => authorities,
+                Err(why) => {
+                    self.down(format!("ca_file {why}"));
                     continue;
                 }
             };
             let place = place(&uri);
-            let opening = Link::open(uri, self.name.clone(), self.config.heart_beat, generation);
+            let (name, heart_beat) = (self.name.clone(), self.config.heart_beat);
+            let opening = Link::open(uri, authorities, name, heart_beat, generation);
             match tokio::time::timeout(self.config.connect_timeout, opening).await {
                 Ok(Ok(link)) => {
                     tracing::info!(rabbitmq = place, connection = self.name, "connected");

@@ -4,9 +4,11 @@
 //! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
 //!   cannot be had any more, another generation of it is declared, and a gap is announced.
 //! - A binding that RabbitMQ refuses fails alone.
+//! - A restart of RabbitMQ is announced as a gap; a connection that breaks is none.
 //! - Each delivery is acked by its own tag, after it was dispatched.
 //!
-//! Not seen as a gap: what a restart of RabbitMQ takes with it of messages that were not persistent.
+//! Not here: how a restart of RabbitMQ is noticed, which takes messages that were not persistent with
+//! it (`marker`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +16,36 @@ use std::time::Duration;
 use broker::Link as State;
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{DeliveryTag, FieldTable};
 use lapin::{Channel, Consumer};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::bindings::{Binding, Bindings, Change};
 use crate::declarations::{Declarations, Operation, Target, short};
 use crate::link::{Failure, Link, Links, current};
+use crate::marker::{Came, Marker};
+use crate::metrics::Metrics;
 use crate::names::{Names, topic_queue_arguments};
+use crate::publisher::Publisher;
 use crate::status::{Part, Status};
 use crate::supervisor::Pauses;
 use crate::topics::Topics;
 
 /// How long after a refusal a binding is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// How often RabbitMQ is asked how long the queue is.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How old a marker gets: far below the 30 minutes after which RabbitMQ closes a channel that does not
+/// ack.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// How long after a marker did not come another one is published.
+const REMARK: Duration = Duration::from_secs(5);
 
 /// What keeps the topic queue.
 pub(crate) struct TopicQueue {
@@ -37,7 +54,9 @@ pub(crate) struct TopicQueue {
     pub(crate) status: Arc<Status>,
     pub(crate) links: Links,
     pub(crate) declarations: Arc<Declarations>,
+    pub(crate) publisher: Arc<Publisher>,
     pub(crate) bindings: Arc<Bindings>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) topics: Arc<Topics>,
     /// Asks for the bindings to be undone and the queue to be deleted.
     pub(crate) leaving: CancellationToken,
@@ -45,6 +64,10 @@ pub(crate) struct TopicQueue {
     pub(crate) generation: u64,
     /// Whether RabbitMQ has had it, and is asked for it before another is declared.
     pub(crate) declared: bool,
+    /// Held for a few instructions.
+    pub(crate) marker: Mutex<Marker>,
+    /// The number of the newest marker that came.
+    pub(crate) newest_marker: watch::Sender<u64>,
 }
 
 impl TopicQueue {
@@ -70,6 +93,7 @@ impl TopicQueue {
         while let Some(change) = self.bindings.try_next() {
             self.make(link, change).await?;
         }
+        self.marker.lock().reconnected();
         let (channel, consumer) = self.consume(link).await?;
         self.status.set(Part::TopicQueue, State::Up);
         pauses.reset();
@@ -78,6 +102,8 @@ impl TopicQueue {
             failure = self.deliver(link, &channel, consumer) => Err(failure),
             () = link.ended() => Err(Failure::Lost("it ended".to_owned())),
             failure = self.bind(link) => Err(failure),
+            failure = self.look(link) => Err(failure),
+            () = self.mark() => Err(Failure::Lost("it is closing".to_owned())),
             () = self.leaving.cancelled() => {
                 self.leave(link).await;
                 Ok(())
@@ -117,6 +143,7 @@ impl TopicQueue {
         self.declarations.perform(link, declare).await?;
         self.declared = true;
         self.bindings.anew();
+        self.marker.lock().anew();
         Ok(())
     }
 
@@ -124,7 +151,9 @@ impl TopicQueue {
         let queue = short(&self.name())?;
         let channel = link.channel().await?;
         let consuming = async {
-            channel.basic_qos(self.config.topic_prefetch, BasicQosOptions::default()).await?;
+            // One more for the marker, which is held.
+            let prefetch = self.config.topic_prefetch.saturating_add(1);
+            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
             channel.basic_consume(queue, "".into(), options, none).await
         };
@@ -140,12 +169,75 @@ impl TopicQueue {
                 Err(error) => return link.failure(&error),
             };
             let tag = delivery.delivery_tag;
-            self.topics.dispatch(delivery).await;
+            let marker = self.marker.lock().read(&delivery);
+            let ack = match marker {
+                Some(number) => self.marked(number, tag),
+                None => {
+                    self.topics.dispatch(delivery).await;
+                    Some(tag)
+                }
+            };
             // The first poll puts the ack in line; an error means that the connection is gone, and
             // the delivery will come again.
-            let _ = channel.basic_ack(tag, BasicAckOptions::default()).now_or_never();
+            if let Some(tag) = ack {
+                let _ = channel.basic_ack(tag, BasicAckOptions::default()).now_or_never();
+            }
         }
         Failure::Refused("RabbitMQ ended the consumer".to_owned())
+    }
+
+    /// Marker `number` came; what to ack.
+    fn marked(&self, number: u64, tag: DeliveryTag) -> Option<DeliveryTag> {
+        let Came { ack, gap, .. } = self.marker.lock().came(number, tag);
+        if gap {
+            let queue = self.name();
+            tracing::warn!(queue, "RabbitMQ restarted; topic messages may have been lost");
+            self.status.gap();
+        }
+        self.newest_marker.send_modify(|newest| *newest = number.max(*newest));
+        ack
+    }
+
+    /// Publishes a marker, and another when it is old or was lost. Returns once nobody publishes.
+    async fn mark(&self) {
+        let queue = self.name();
+        let mut newest = self.newest_marker.subscribe();
+        let mut number = *newest.borrow();
+        loop {
+            number += 1;
+            let properties = self.marker.lock().write(number);
+            let published = match self.publisher.publish_to_queue(&queue, properties).await {
+                Ok(confirm) => confirm.await.is_ok(),
+                Err(_) => false,
+            };
+            if published {
+                // It can be lost after its confirm, for it is not persistent.
+                let coming = async { newest.wait_for(|newest| *newest >= number).await.is_ok() };
+                match tokio::time::timeout(REMARK, coming).await {
+                    Ok(true) => tokio::time::sleep(REFRESH).await,
+                    Ok(false) => return,
+                    Err(_) => {}
+                }
+            } else {
+                tokio::time::sleep(REMARK).await;
+            }
+        }
+    }
+
+    /// Looks now and then how long the queue is.
+    async fn look(&self, link: &Link) -> Failure {
+        let name = self.name();
+        loop {
+            match self.declarations.perform(link, Operation::FindQueue { name: &name }).await {
+                Ok(messages) => {
+                    self.metrics.topic_queue_messages.set(messages.into());
+                }
+                // If it is gone, the consumer hears of it.
+                Err(Failure::Refused(why)) => tracing::debug!(queue = name, why, "not found"),
+                Err(lost) => return lost,
+            };
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Makes what changes, and what was refused once more now and then.

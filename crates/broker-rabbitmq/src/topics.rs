@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::bindings::{Binding, Bindings};
 use crate::headers;
+use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::recent::Recent;
 use crate::status::Status;
@@ -31,6 +32,7 @@ pub(crate) struct Topics {
     names: Arc<Names>,
     status: Arc<Status>,
     bindings: Arc<Bindings>,
+    metrics: Arc<Metrics>,
     timeout: Duration,
     /// By prefix and pattern. Dispatching shares the lock; subscribing and cancelling take it alone.
     subscriptions: RwLock<Subscriptions>,
@@ -59,10 +61,11 @@ impl Topics {
         names: Arc<Names>,
         status: Arc<Status>,
         bindings: Arc<Bindings>,
+        metrics: Arc<Metrics>,
         timeout: Duration,
     ) -> Self {
         let (subscriptions, recent) = (RwLock::default(), Mutex::default());
-        Self { names, status, bindings, timeout, subscriptions, recent }
+        Self { names, status, bindings, metrics, timeout, subscriptions, recent }
     }
 
     /// Subscribes, and returns once the binding is there.
@@ -107,10 +110,15 @@ impl Topics {
         if delivery.exchange.as_str().is_empty() {
             return;
         }
-        let received = headers::read(&delivery.properties);
+        let received = match headers::read(&delivery.properties) {
+            Ok(received) => received,
+            Err(skip) => return self.metrics.skipped(skip),
+        };
         if let Some(id) = received.id {
-            let new = self.recent.lock().is_new(id);
+            let (exchange, key) = (delivery.exchange.as_str(), delivery.routing_key.as_str());
+            let new = self.recent.lock().is_new(id, exchange, key);
             if !new && (received.republished || delivery.redelivered) {
+                self.metrics.duplicates.inc();
                 return;
             }
         }

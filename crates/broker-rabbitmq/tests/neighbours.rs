@@ -310,8 +310,7 @@ async fn what_amqp_cannot_carry_is_refused_by_its_reason() {
     let node = node().await;
     let mut message = Message::new(topic(), "");
     message.headers.push(("expiration".into(), "soon".into()));
-    let confirm = node.publish(PublisherId(1), message).await.unwrap();
-    let refused = confirm.await.unwrap_err().to_string();
+    let refused = node.publish(PublisherId(1), message).await.unwrap_err().to_string();
     assert!(refused.contains("header expiration must be a whole number"), "{refused}");
 
     let limited =

@@ -33,9 +33,9 @@ pub enum ConfirmError {
     /// No queue took the message.
     #[error("no queue took the message")]
     Unroutable,
-    /// The broker went away before it said anything; the message may or may not be there.
-    #[error("the broker went away before it confirmed the message")]
-    Lost,
+    /// The broker said nothing in time, for the reason given; the message may or may not be there.
+    #[error("the broker did not confirm the message: {0}")]
+    Lost(String),
 }
 
 impl Confirm {
@@ -65,9 +65,8 @@ impl Future for Confirm {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match &mut self.0 {
             Inner::Known(result) => result.clone(),
-            Inner::Awaited(receiver) => {
-                ready!(Pin::new(receiver).poll(cx)).unwrap_or(Err(ConfirmError::Lost))
-            }
+            Inner::Awaited(receiver) => ready!(Pin::new(receiver).poll(cx))
+                .unwrap_or_else(|_| Err(ConfirmError::Lost("it is closing".to_owned()))),
         })
     }
 }

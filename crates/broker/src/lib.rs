@@ -80,6 +80,9 @@ pub enum PublishError {
         /// What the sender can do.
         instead: &'static str,
     },
+    /// The broker cannot carry such a message: what of it, and what it takes instead.
+    #[error("{0}")]
+    Unfit(String),
     /// The body is longer than the broker takes.
     #[error("message of {size} bytes is longer than the limit of {limit}")]
     TooLarge {

@@ -52,6 +52,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     .await
     .context("choose another address for clients with --listen")?;
     gateway.register(admin.registry());
+    broker.register(admin.registry());
     let admin = admin.serve()?;
     serving::announce(
         "gateway",

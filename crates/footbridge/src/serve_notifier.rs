@@ -47,6 +47,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     .await
     .context("choose another address for services with --listen")?;
     notifier.metrics().register(admin.registry());
+    broker.register(admin.registry());
     let admin = admin.serve()?;
     serving::announce(
         "notifier",

@@ -40,6 +40,8 @@ pub struct Config {
     pub max_prefetch: u16,
     /// Unconfirmed SENDs of one session beyond which it is not read.
     pub max_unconfirmed: usize,
+    /// Bytes of unconfirmed SENDs of one session beyond which it is not read.
+    pub max_unconfirmed_bytes: ByteSize,
     /// How long sessions are given to close when the node stops.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
@@ -71,6 +73,7 @@ impl Default for Config {
             prefetch: 1_000,
             max_prefetch: 10_000,
             max_unconfirmed: 256,
+            max_unconfirmed_bytes: ByteSize::mib(1),
             drain: Duration::from_secs(25),
         }
     }
@@ -92,11 +95,12 @@ impl Config {
         if self.prefetch > self.max_prefetch {
             return invalid("prefetch", "above max_prefetch");
         }
-        let counts: [(&'static str, usize); 4] = [
+        let counts: [(&'static str, usize); 5] = [
             ("max_handshakes", self.max_handshakes),
             ("max_sessions", self.max_sessions),
             ("prefetch", usize::from(self.prefetch)),
             ("max_unconfirmed", self.max_unconfirmed),
+            ("max_unconfirmed_bytes", self.max_unconfirmed_byte_count()),
         ];
         for (key, count) in counts {
             if count == 0 {
@@ -125,6 +129,16 @@ impl Config {
 
     /// The mailbox limit in bytes.
     pub(crate) fn mailbox_bytes(&self) -> usize {
-        usize::try_from(self.mailbox.as_u64()).unwrap_or(usize::MAX)
+        bytes(self.mailbox)
     }
+
+    /// The limit on unconfirmed bytes.
+    pub(crate) fn max_unconfirmed_byte_count(&self) -> usize {
+        bytes(self.max_unconfirmed_bytes)
+    }
+}
+
+/// What this machine cannot address is as good as no limit.
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }

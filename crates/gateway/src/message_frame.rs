@@ -95,6 +95,9 @@ fn write(
         if let Some(token) = token.filter(|_| shape.version == Version::V1_2) {
             frame.header(header::ACK, token);
         }
+        if message.persistent {
+            frame.header("persistent", "true");
+        }
         for (name, value) in &message.headers {
             frame.header(name, value);
         }

@@ -92,6 +92,9 @@ impl Metrics {
         for reason in CloseReason::ALL {
             drop(metrics.sessions_closed.get_or_create(&Closed { reason: reason.label() }));
         }
+        for command in Command::ALL.into_iter().filter(|command| command.is_clients()) {
+            drop(metrics.frames_received.get_or_create(&Received { command: command.as_str() }));
+        }
         for outcome in PublishOutcome::ALL {
             drop(metrics.publishes.get_or_create(&Published { outcome: outcome.label() }));
         }

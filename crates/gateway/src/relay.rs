@@ -330,7 +330,7 @@ impl From<broker::ConfirmError> for Refused {
     fn from(error: broker::ConfirmError) -> Self {
         let reason = match error {
             broker::ConfirmError::Refused(_) => CloseReason::Limit,
-            broker::ConfirmError::Lost => CloseReason::BrokerUnavailable,
+            broker::ConfirmError::Lost(_) => CloseReason::BrokerUnavailable,
             _ => CloseReason::Protocol,
         };
         Self { reason, message: error.to_string() }

@@ -57,6 +57,8 @@ pub(crate) struct Session<T> {
     in_hand: Option<BoxFuture<'static, Performed>>,
     /// In the order they were asked for; beyond `max_unconfirmed` the client is not read.
     awaited: VecDeque<Awaited>,
+    /// What they take; from `max_unconfirmed_bytes` on the client is not read.
+    awaited_bytes: usize,
     /// Whether the client is not read for now.
     paused: bool,
 }
@@ -64,14 +66,24 @@ pub(crate) struct Session<T> {
 /// What came of an action.
 enum Performed {
     Connected(Result<Principal, Refused>),
-    Published { result: Result<Confirm, Refused>, receipt: Option<ByteString>, since: Instant },
-    Subscribed { result: Result<Opened, Refused>, receipt: Option<ByteString> },
+    Published {
+        result: Result<Confirm, Refused>,
+        receipt: Option<ByteString>,
+        since: Instant,
+        bytes: usize,
+    },
+    Subscribed {
+        result: Result<Opened, Refused>,
+        receipt: Option<ByteString>,
+    },
 }
 
 /// Something to say once the broker has spoken, and everything before it was said.
 struct Awaited {
     confirm: Confirm,
     since: Instant,
+    /// Of the message, headers included.
+    bytes: usize,
     then: Then,
 }
 
@@ -102,6 +114,7 @@ impl<T: Transport> Session<T> {
             committing: None,
             in_hand: None,
             awaited: VecDeque::new(),
+            awaited_bytes: 0,
             paused: false,
             node,
         }
@@ -220,10 +233,12 @@ impl<T: Transport> Session<T> {
                 )));
             }
             Performed::Connected(Err(refused)) => return self.refuse(refused, None, now),
-            Performed::Published { result: Ok(confirm), receipt, since } => {
-                self.awaited.push_back(Awaited { confirm, since, then: Then::Sent { receipt } });
+            Performed::Published { result: Ok(confirm), receipt, since, bytes } => {
+                let then = Then::Sent { receipt };
+                self.awaited_bytes += bytes;
+                self.awaited.push_back(Awaited { confirm, since, bytes, then });
             }
-            Performed::Published { result: Err(refused), receipt, since } => {
+            Performed::Published { result: Err(refused), receipt, since, .. } => {
                 self.node.metrics.published(PublishOutcome::Failed, now - since);
                 return self.refuse(refused, receipt, now);
             }
@@ -245,7 +260,8 @@ impl<T: Transport> Session<T> {
         let mut busy = false;
         while let Some(first) = self.awaited.front_mut() {
             let Poll::Ready(result) = Pin::new(&mut first.confirm).poll(cx) else { break };
-            let Some(Awaited { since, then, .. }) = self.awaited.pop_front() else { break };
+            let Some(Awaited { since, bytes, then, .. }) = self.awaited.pop_front() else { break };
+            self.awaited_bytes -= bytes;
             busy = true;
             match (then, result) {
                 (Then::Sent { receipt }, Ok(())) => {
@@ -357,6 +373,7 @@ impl<T: Transport> Session<T> {
     fn may_act(&self) -> bool {
         self.in_hand.is_none()
             && self.awaited.len() < self.node.config.max_unconfirmed
+            && self.awaited_bytes < self.node.config.max_unconfirmed_byte_count()
             && self.mailbox.has_room()
     }
 

@@ -58,6 +58,11 @@ impl Command {
         Self::Error,
     ];
 
+    /// Whether it is for clients to send.
+    pub const fn is_clients(self) -> bool {
+        !matches!(self, Self::Connected | Self::Message | Self::Receipt | Self::Error)
+    }
+
     /// The longest command, in bytes.
     pub(crate) const MAX_LENGTH: usize = Self::Unsubscribe.as_str().len();
 

@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 const EPMD: u16 = 0;
 const DISTRIBUTION: u16 = 1;
 const AMQP: u16 = 2;
+const AMQPS: u16 = 6;
 
 /// A plugin of the Debian package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub enum Plugin {
 pub struct RabbitMqOptions {
     plugins: Vec<Plugin>,
     config: Vec<String>,
+    /// The files of a certificate and its key.
+    tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// A RabbitMQ node, user `guest` with password `guest`, vhost `/`.
@@ -90,6 +94,13 @@ impl RabbitMqOptions {
         self
     }
 
+    /// Accepts AMQP over TLS as well, with a certificate and its key from files in PEM.
+    #[must_use]
+    pub fn tls(mut self, certificate: &Path, key: &Path) -> Self {
+        self.tls = Some((certificate.to_owned(), key.to_owned()));
+        self
+    }
+
     /// Starts the broker, and returns when it accepts AMQP connections and its plugins' ports are
     /// open.
     ///
@@ -129,6 +140,11 @@ impl RabbitMqOptions {
             // The machine's disk is not what is tested: no alarm because of it.
             "disk_free_limit.absolute = 1MB".to_owned(),
         ];
+        if let Some((certificate, key)) = &self.tls {
+            lines.push(format!("listeners.ssl.1 = 127.0.0.1:{}", ports.get(AMQPS)));
+            lines.push(format!("ssl_options.certfile = {}", certificate.display()));
+            lines.push(format!("ssl_options.keyfile = {}", key.display()));
+        }
         let port = |plugin: Plugin| ports.get(plugin.port());
         if self.plugins.contains(&Plugin::Stomp) || self.plugins.contains(&Plugin::WebStomp) {
             lines.push(format!("stomp.listeners.tcp.1 = 127.0.0.1:{}", port(Plugin::Stomp)));
@@ -182,6 +198,13 @@ impl RabbitMq {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.ports.get(AMQP)
+    }
+
+    /// The port on 127.0.0.1 for AMQP over TLS; nothing listens there without
+    /// [`RabbitMqOptions::tls`].
+    #[must_use]
+    pub fn tls_port(&self) -> u16 {
+        self.ports.get(AMQPS)
     }
 
     /// The port of a plugin on 127.0.0.1; nothing listens there if it is not enabled.

@@ -86,11 +86,11 @@ fn is_persistent(headers: &Headers, receipted: bool) -> bool {
     }
 }
 
-/// The headers that are the sender's own. They share the frame's bytes, as the body does.
+/// The headers that are the sender's own, without what [`Message::persistent`] says. They share the frame's bytes, as the body does.
 fn own_headers(headers: &Headers) -> Vec<(ByteString, ByteString)> {
     headers
         .iter()
-        .filter(|(name, _)| !header::is_reserved(name))
+        .filter(|(name, _)| !header::is_reserved(name) && **name != *"persistent")
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }

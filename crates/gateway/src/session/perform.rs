@@ -6,7 +6,7 @@ use std::sync::Arc;
 use broker::Confirm;
 use bytestring::ByteString;
 use stomp::Action;
-use stomp::action::Held;
+use stomp::action::{Held, Publish};
 use tokio::time::Instant;
 
 use super::ending::End;
@@ -42,9 +42,10 @@ impl<T: Transport> Session<T> {
             }
             (Action::Publish(publish), Some(relay)) => {
                 let receipt = publish.receipt.clone();
-                let published = relay.publish(publish, receipt.is_some());
+                let (bytes, receipted) = (size(&publish), receipt.is_some());
+                let published = relay.publish(publish, receipted);
                 self.in_hand = Some(Box::pin(async move {
-                    Performed::Published { result: published.await, receipt, since: now }
+                    Performed::Published { result: published.await, receipt, since: now, bytes }
                 }));
             }
             (Action::Subscribe(subscribe), Some(relay)) => {
@@ -97,9 +98,10 @@ impl<T: Transport> Session<T> {
             Some(Held::Publish(publish)) => {
                 let receipt = publish.receipt.clone();
                 let receipted = receipt.is_some() || commit.receipt.is_some();
+                let bytes = size(&publish);
                 let published = relay.publish(publish, receipted);
                 self.in_hand = Some(Box::pin(async move {
-                    Performed::Published { result: published.await, receipt, since: now }
+                    Performed::Published { result: published.await, receipt, since: now, bytes }
                 }));
             }
             Some(Held::Acknowledge(acknowledge)) => {
@@ -117,6 +119,13 @@ impl<T: Transport> Session<T> {
     }
 
     fn await_all(&mut self, then: Then, now: Instant) {
-        self.awaited.push_back(Awaited { confirm: Confirm::known(Ok(())), since: now, then });
+        let confirm = Confirm::known(Ok(()));
+        self.awaited.push_back(Awaited { confirm, since: now, bytes: 0, then });
     }
+}
+
+/// What a SEND counts while it is unconfirmed, in bytes.
+fn size(publish: &Publish) -> usize {
+    let headers = publish.headers.iter().map(|(name, value)| name.len() + value.len());
+    publish.body.len() + headers.sum::<usize>()
 }

@@ -1,4 +1,4 @@
-//! A gateway on free ports with the embedded broker, and clients that see every frame.
+//! A gateway on free ports, with the embedded broker unless another is given, and clients that see every frame.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::Destinations;
+use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
@@ -45,12 +45,21 @@ impl Node {
     }
 
     pub(crate) async fn start_with(config: Config, stomp: stomp::Config) -> Self {
+        let broker = EmbeddedBroker::new(broker_embedded::Config::default());
+        Self::start_over(Arc::new(broker), config, stomp).await
+    }
+
+    pub(crate) async fn start_over(
+        broker: Arc<dyn Broker>,
+        config: Config,
+        stomp: stomp::Config,
+    ) -> Self {
         let gateway = Gateway::bind(Parts {
             config,
             stomp,
             websocket: websocket::Config::default(),
             destinations: Destinations::new(&broker::destination::Config::default()),
-            broker: Arc::new(EmbeddedBroker::new(broker_embedded::Config::default())),
+            broker,
             authorise: Arc::new(authorise::Rules::Open),
             application: Arc::new(application::NoApplication),
         })
@@ -130,10 +139,16 @@ impl Node {
             .await
     }
 
-    /// The value of a metric, labels included in its name.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
+    /// All metrics, as they are scraped.
+    pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.metrics).unwrap();
+        text
+    }
+
+    /// The value of a metric, labels included in its name.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics();
         let line = text
             .lines()
             .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
@@ -234,13 +249,23 @@ impl Client {
         self.frame_or_close().await.unwrap_or_else(|close| panic!("closed with {close:?}"))
     }
 
+    /// The next frame, for which more patience is needed.
+    pub(crate) async fn frame_in(&mut self, patience: Duration) -> Frame {
+        let frame = tokio::time::timeout(patience, self.next_frame()).await.expect("took too long");
+        frame.unwrap_or_else(|close| panic!("closed with {close:?}"))
+    }
+
     /// The next frame, or the close code.
     pub(crate) async fn frame_or_close(&mut self) -> Result<Frame, Option<u16>> {
+        timeout(self.next_frame()).await
+    }
+
+    async fn next_frame(&mut self) -> Result<Frame, Option<u16>> {
         loop {
             if let Some(frame) = self.decoder.decode(&mut self.input).unwrap() {
                 return Ok(frame);
             }
-            match timeout(self.socket.next()).await {
+            match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => {
                     self.binary = false;
                     self.input.extend_from_slice(text.as_bytes());

@@ -230,7 +230,7 @@ async fn what_the_broker_says_has_its_code() {
             "no queue took the message",
         ),
         (
-            OnPublish::Answer(Err(ConfirmError::Lost)),
+            OnPublish::Answer(Err(ConfirmError::Lost("it is away".to_owned()))),
             Code::Unavailable,
             None,
             "the broker went away before it confirmed the message: the message may or may not be \

@@ -36,10 +36,11 @@ fn what_is_shown_says_where_it_comes_from() {
 
         [rabbitmq]
         uris = ["amqp://guest:guest@127.0.0.1:5672/%2f"]
+        ca_file = ""
         namespace = "footbridge"
         topic_exchange = "amq.topic"
         publish_timeout = "1m"
-        subscribe_timeout = "30s"
+        subscribe_timeout = "1m"
         connect_timeout = "10s"
         reconnect_pause = "5s"
         heart_beat = "5s"
