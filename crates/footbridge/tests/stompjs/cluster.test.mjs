@@ -29,14 +29,21 @@ function listen(port) {
   });
 }
 
-/** The first of the ports of a cluster of two, all of them free a moment ago. */
+function close(server) {
+  return new Promise((closed) => server.close(closed));
+}
+
+/** Whether nobody listens on the ports of a cluster of two, of which `base` is the first. */
+async function areFree(base) {
+  const servers = await Promise.all(Array.from({ length: 14 }, (_, n) => listen(base + n)));
+  await Promise.all(servers.filter(Boolean).map(close));
+  return servers.every(Boolean);
+}
+
 async function freePorts() {
   for (;;) {
     const base = 20_000 + 100 * Math.floor(100 * Math.random());
-    const ports = Array.from({ length: 14 }, (_, n) => base + n);
-    const servers = await Promise.all(ports.map(listen));
-    await Promise.all(servers.map((server) => server && new Promise((closed) => server.close(closed))));
-    if (servers.every(Boolean)) return base;
+    if (await areFree(base)) return base;
   }
 }
 
@@ -93,9 +100,8 @@ test('a cluster passes messages between nodes, loses one, gets it back, and is r
 
   // A port that is taken is named before anything is started.
   const squatter = await listen(cluster.base + 10);
-  t.after(() => squatter.close());
   await assert.rejects(cluster.run('up'), new RegExp(`port ${cluster.base + 10}, for gateway-1, is taken by .*${process.pid}`));
-  await new Promise((closed) => squatter.close(closed));
+  await close(squatter);
 
   // A process that has a gateway's old id by chance is not taken for it: this one.
   await writeFile(join(cluster.directory, 'gateway-1.pid'), `${process.pid} 1\n`);
@@ -153,16 +159,13 @@ test('a cluster passes messages between nodes, loses one, gets it back, and is r
 
   // Nothing stays behind.
   for (const { client } of [...survivors, late]) await client.deactivate({ force: true });
-  const processes = await Promise.all(['rabbitmq', 'epmd'].map((part) => readFile(join(cluster.directory, `${part}.pid`), 'utf8')));
   await cluster.run('down', '--purge');
-  for (const pid of [...rolled, ...processes]) {
-    assert.throws(() => process.kill(Number(pid.split(' ')[0]), 0), { code: 'ESRCH' });
-  }
+  assert.ok(await areFree(cluster.base));
 });
 
 test('docker-compose.yml is valid, and stops a node no sooner than it has drained', async () => {
   const { stdout } = await run('docker-compose', ['config'], { cwd: TOP });
-  const published = [...stdout.matchAll(/^ {4}- (\S+):\d+:\d+\/tcp$/gm)].map(([, address]) => address);
-  assert.deepEqual(published, ['127.0.0.1', '127.0.0.1', '127.0.0.1']);
+  // As the first and the second generation of the tool write it.
+  assert.equal(stdout.match(/- 127\.0\.0\.1:\d+:\d+|host_ip: 127\.0\.0\.1/g).length, 3);
   assert.equal(stdout.match(/stop_grace_period: 30s/g).length, 3);
 });
