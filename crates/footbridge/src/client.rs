@@ -11,19 +11,21 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// The node of `footbridge dev`.
-pub(crate) const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
+const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
 
 /// Where to connect, and as whom.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Target {
-    /// The server's WebSocket endpoint.
-    #[arg(long, env = "FOOTBRIDGE_URL", default_value = DEFAULT_URL)]
-    url: String,
+    // Read from the environment by hand: to clap, a variable is as good as an option given, and would
+    // conflict with options that exclude these.
+    /// The server's WebSocket endpoint [env: FOOTBRIDGE_URL] [default: ws://127.0.0.1:8080/ws]
+    #[arg(long)]
+    url: Option<String>,
     /// The `login` header of CONNECT.
     #[arg(long)]
     login: Option<String>,
-    /// The `passcode` header of CONNECT.
-    #[arg(long, env = "FOOTBRIDGE_PASSCODE", hide_env_values = true)]
+    /// The `passcode` header of CONNECT [env: FOOTBRIDGE_PASSCODE]
+    #[arg(long)]
     passcode: Option<String>,
     /// The `host` header of CONNECT: the virtual host [default: the host in the URL]
     #[arg(long)]
@@ -44,7 +46,11 @@ const LIMITS: Limits =
 impl Client {
     /// Connects and waits for CONNECTED.
     pub(crate) async fn connect(target: &Target) -> anyhow::Result<Self> {
-        let url = &target.url;
+        let said = |option: &Option<String>, variable| {
+            option.clone().or_else(|| std::env::var(variable).ok())
+        };
+        let url = &said(&target.url, "FOOTBRIDGE_URL").unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let passcode = said(&target.passcode, "FOOTBRIDGE_PASSCODE");
         if !url.starts_with("ws://") {
             bail!("{url} is no ws:// URL such as {DEFAULT_URL}; TLS and plain HTTP are not spoken");
         }
@@ -65,8 +71,7 @@ impl Client {
             .with_header(header::ACCEPT_VERSION, "1.2")
             .with_header(header::HOST, target.host.clone().unwrap_or(host))
             .with_header(header::HEART_BEAT, "0,0");
-        for (name, value) in [(header::LOGIN, &target.login), (header::PASSCODE, &target.passcode)]
-        {
+        for (name, value) in [(header::LOGIN, &target.login), (header::PASSCODE, &passcode)] {
             if let Some(value) = value {
                 connect = connect.with_header(name, value.clone());
             }

@@ -1,19 +1,30 @@
-//! `footbridge send`: messages from a terminal.
+//! `footbridge send`: messages from a terminal, by STOMP as a client or by gRPC as a service.
+
+mod bodies;
+mod grpc;
+mod stomp;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use stomp::{Command as Stomp, Frame, header};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::client::{Client, Target};
+use self::bodies::Bodies;
+use crate::client::Target;
 
 /// Send a message, or one for each line of standard input.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Each message is confirmed by a receipt before the command ends.")]
+#[command(
+    override_usage = "footbridge send [OPTIONS] <DESTINATION> [BODY]",
+    after_help = "Each message is confirmed by the server before the command ends."
+)]
 pub(crate) struct Command {
     #[command(flatten)]
     target: Target,
+    /// Publish by gRPC, as services do, in place of STOMP. The URL is that of `footbridge notifier` or
+    /// `footbridge dev` [env: FOOTBRIDGE_GRPC] [default: http://127.0.0.1:50051]
+    #[arg(long, value_name = "URL", num_args = 0..=1)]
+    #[arg(conflicts_with_all = ["url", "login", "passcode", "host"])]
+    grpc: Option<Option<String>>,
     /// A header, as name:value; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -21,54 +32,67 @@ pub(crate) struct Command {
     #[arg(short = 't', long)]
     content_type: Option<String>,
     /// Send a file's content as the body.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "body")]
+    #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+    // Not required, since `--grpc` may have taken it for its URL.
     /// Where to, such as /topic/public.
-    destination: String,
+    destination: Option<String>,
     /// The body; without it and without --file each line of standard input is a message.
     body: Option<String>,
 }
 
+/// What all messages of one call have in common.
+struct Envelope {
+    destination: String,
+    content_type: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
 impl Command {
-    #[tokio::main(flavor = "current_thread")]
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let body = match (&self.body, &self.file) {
-            (Some(body), _) => Some(body.clone().into_bytes()),
-            (None, Some(file)) => Some(
-                tokio::fs::read(file)
+    /// # Errors
+    /// The server cannot be reached or did not confirm every message; the input cannot be read.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let sent = runtime.block_on(self.send());
+        // Whoever reads from a terminal cannot be called back: do not wait for the next line.
+        runtime.shutdown_background();
+        sent
+    }
+
+    async fn send(mut self) -> anyhow::Result<()> {
+        let mut too_many = None;
+        let url = self.grpc.take().map(|mut url| {
+            // `--grpc /topic/a` names a destination: a URL begins otherwise.
+            if let Some(destination) = url.take_if(|url| url.starts_with('/')) {
+                let body = self.destination.replace(destination);
+                too_many = std::mem::replace(&mut self.body, body);
+            }
+            url.unwrap_or_else(grpc::default_url)
+        });
+        let Some(destination) = self.destination else {
+            bail!("where to? Give a destination, such as /topic/public");
+        };
+        let bodies = match (self.body, self.file, too_many) {
+            (_, _, Some(word)) | (Some(word), Some(_), _) => {
+                bail!("one body is enough, so what is `{word}`? Text with spaces stands in quotes")
+            }
+            (Some(body), None, _) => Bodies::one(body.into_bytes()),
+            (None, Some(file), _) => Bodies::one(
+                tokio::fs::read(&file)
                     .await
                     .with_context(|| format!("cannot read {}", file.display()))?,
             ),
-            (None, None) => None,
+            (None, None, _) => Bodies::lines(),
         };
-        let mut client = Client::connect(&self.target).await?;
-        match body {
-            Some(body) => self.send(&mut client, body, "1").await?,
-            None => {
-                let mut lines = BufReader::new(tokio::io::stdin()).lines();
-                let mut sent = 0_u64;
-                while let Some(line) = lines.next_line().await.context("cannot read a line")? {
-                    sent += 1;
-                    self.send(&mut client, line.into_bytes(), &sent.to_string()).await?;
-                }
-            }
+        let (content_type, headers) = (self.content_type, self.headers);
+        let envelope = Envelope { destination, content_type, headers };
+        match url {
+            Some(url) => grpc::send(&url, envelope, bodies).await,
+            None => stomp::send(&self.target, &envelope, bodies).await,
         }
-        client.disconnect().await
-    }
-
-    async fn send(&self, client: &mut Client, body: Vec<u8>, receipt: &str) -> anyhow::Result<()> {
-        let mut frame = Frame::new(Stomp::Send)
-            .with_header(header::DESTINATION, self.destination.clone())
-            .with_header(header::RECEIPT, receipt.to_owned())
-            .with_body(body);
-        if let Some(content_type) = &self.content_type {
-            frame = frame.with_header(header::CONTENT_TYPE, content_type.clone());
-        }
-        for (name, value) in &self.headers {
-            frame = frame.with_header(name.clone(), value.clone());
-        }
-        client.send(&frame).await?;
-        client.receipt(receipt).await
     }
 }
 

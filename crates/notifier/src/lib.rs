@@ -166,7 +166,7 @@ fn descriptors() -> tonic_reflection::server::Builder<'static> {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The port cannot be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address asked for.
         address: SocketAddr,

@@ -39,13 +39,16 @@ impl Readiness {
     /// Outside a tokio runtime.
     pub(crate) fn follow(broker: watch::Receiver<BrokerState>) -> Arc<Self> {
         let contacted = AtomicBool::new(has_contact(&broker.borrow().link));
+        let waiting = !contacted.load(Ordering::Relaxed);
         let readiness = Arc::new(Self { broker, contacted, draining: AtomicBool::new(false) });
         let (mut broker, followed) = (readiness.broker.clone(), Arc::clone(&readiness));
         tokio::spawn(async move {
             // An error says that the broker is gone, and the process about to be.
             if broker.wait_for(|state| has_contact(&state.link)).await.is_ok() {
                 followed.contacted.store(true, Ordering::Relaxed);
-                tracing::info!("ready: the broker is there");
+                if waiting {
+                    tracing::info!("ready: the broker is there");
+                }
             }
         });
         readiness
