@@ -69,7 +69,7 @@ const HIDDEN: &str = "***";
 
 /// A value that no broker can run with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} {why}")]
+#[error("{key}: {why}")]
 pub struct Invalid {
     /// The key in the configuration.
     pub key: &'static str,
@@ -109,15 +109,15 @@ impl Config {
             match uri.parse() {
                 Ok(parsed) if parsed.authority.userinfo.password == HIDDEN => {
                     let why = format!(
-                        "hold {uri:?}, which was shown without its password; write the password in \
-                         place of the {HIDDEN}"
+                        "{uri:?} was shown without its password; write the password in place of \
+                         the {HIDDEN}"
                     );
                     return Err(Invalid { key: "uris", why });
                 }
                 Ok(_) => {}
                 Err(why) => {
                     let why = format!(
-                        "hold {uri:?}, which is no AMQP URI ({why}); write \
+                        "{uri:?} is no AMQP URI ({why}); write \
                          amqp://user:password@host:5672/vhost, with %2f for the vhost /"
                     );
                     return Err(Invalid { key: "uris", why });

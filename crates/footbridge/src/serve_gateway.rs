@@ -7,11 +7,11 @@ use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
 use gateway::{Gateway, Parts, application};
 use tokio::time::Instant;
-use ulid::Ulid;
 
 use crate::admin::{Admin, Readiness};
 use crate::config::{Config, Role, environment};
-use crate::{file_limit, serving};
+use crate::file_limit;
+use crate::serving::{self, Stopped};
 
 /// Run a node that clients connect to. RabbitMQ carries messages between nodes.
 #[derive(Debug, clap::Args)]
@@ -28,15 +28,17 @@ impl Command {
         config.admin.listen = options.admin.unwrap_or(config.admin.listen);
         config.log.init()?;
         file_limit::check(&config.gateway)?;
-        serving::block_on(serve(config))
+        let rabbitmq = config.rabbitmq.clone();
+        serving::block_on(serving::with_rabbitmq(rabbitmq, async |broker| {
+            serve(config, broker).await
+        }))
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
     let drain = config.gateway.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let path = config.gateway.path.clone();
-    let broker = Arc::new(RabbitMqBroker::new(config.rabbitmq, Ulid::generate()));
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
@@ -45,7 +47,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         stomp: config.stomp,
         websocket: config.websocket,
         destinations: Destinations::new(&config.destinations),
-        broker: broker.clone(),
+        broker,
         authorise: Arc::new(config.access.rules),
         application: Arc::new(application::NoApplication),
     })
@@ -69,7 +71,5 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             deadline = Instant::now() + drain;
         })
         .await;
-    serving::leave(&broker, deadline).await;
-    drop(admin);
-    Ok(())
+    Ok(Stopped { deadline, admin })
 }

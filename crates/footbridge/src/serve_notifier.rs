@@ -8,11 +8,10 @@ use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
 use notifier::{Notifier, Parts};
 use tokio::time::Instant;
-use ulid::Ulid;
 
 use crate::admin::{Admin, Readiness};
 use crate::config::{Config, Role, environment};
-use crate::serving;
+use crate::serving::{self, Stopped};
 
 /// Run the gRPC service by which other services send to clients, on whichever node they are.
 #[derive(Debug, clap::Args)]
@@ -28,20 +27,22 @@ impl Command {
         config.notifier.listen = options.listen.unwrap_or(config.notifier.listen);
         config.admin.listen = options.admin.unwrap_or(config.admin.listen);
         config.log.init()?;
-        serving::block_on(serve(config))
+        let rabbitmq = config.rabbitmq.clone();
+        serving::block_on(serving::with_rabbitmq(rabbitmq, async |broker| {
+            serve(config, broker).await
+        }))
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
     let drain = config.notifier.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
-    let broker = Arc::new(RabbitMqBroker::new(config.rabbitmq, Ulid::generate()));
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     let notifier = Notifier::bind(Parts {
         config: config.notifier,
-        broker: broker.clone(),
+        broker,
         destinations: Destinations::new(&config.destinations),
     })
     .await
@@ -63,7 +64,5 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             deadline = Instant::now() + drain;
         })
         .await;
-    serving::leave(&broker, deadline).await;
-    drop(admin);
-    Ok(())
+    Ok(Stopped { deadline, admin })
 }

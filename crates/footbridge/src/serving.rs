@@ -16,8 +16,9 @@ use broker_rabbitmq::RabbitMqBroker;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
 
-use crate::admin::Readiness;
+use crate::admin::{Readiness, Serving};
 
 /// What is left for the good-bye to RabbitMQ in any case.
 const GOOD_BYE: Duration = Duration::from_secs(3);
@@ -36,13 +37,37 @@ pub(crate) struct Options {
     pub(crate) admin: Option<SocketAddr>,
 }
 
+/// How a process came to its end.
+pub(crate) struct Stopped {
+    /// When everything shall be over.
+    pub(crate) deadline: Instant,
+    /// Says until then that the process is draining.
+    pub(crate) admin: Serving,
+}
+
 /// Runs `serve` to its end.
 pub(crate) fn block_on(serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(serve)
+        .context("cannot start the runtime")?;
+    let served = runtime.block_on(serve);
+    // It ends with the process. Dropped before, it would take from lapin's own threads, where they
+    // are about to connect, the tasks they wait for, and they would say so with a panic.
+    std::mem::forget(runtime);
+    served
+}
+
+/// Runs `serve` with RabbitMQ as its broker, and takes leave of RabbitMQ however that ended.
+pub(crate) async fn with_rabbitmq(
+    config: broker_rabbitmq::Config,
+    serve: impl AsyncFnOnce(Arc<RabbitMqBroker>) -> anyhow::Result<Stopped>,
+) -> anyhow::Result<()> {
+    let broker = Arc::new(RabbitMqBroker::new(config, Ulid::generate()));
+    let stopped = serve(broker.clone()).await;
+    let deadline = stopped.as_ref().map_or_else(|_| Instant::now(), |stopped| stopped.deadline);
+    leave(&broker, deadline).await;
+    stopped.map(|stopped| drop(stopped.admin))
 }
 
 /// Fires with the first SIGTERM or SIGINT; by then `readiness` says that the process is draining.
@@ -65,7 +90,7 @@ pub(crate) fn on_signal(readiness: &Arc<Readiness>) -> io::Result<CancellationTo
 
 /// Takes leave of RabbitMQ until `deadline`, or for a moment at least: confirms that are due are
 /// waited for, and what is ours there is deleted.
-pub(crate) async fn leave(broker: &RabbitMqBroker, deadline: Instant) {
+async fn leave(broker: &RabbitMqBroker, deadline: Instant) {
     let deadline = deadline.max(Instant::now() + GOOD_BYE);
     if tokio::time::timeout_at(deadline, broker.close()).await.is_err() {
         match broker.unconfirmed_bytes() {

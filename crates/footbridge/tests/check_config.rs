@@ -30,6 +30,82 @@ fn a_good_configuration_is_printed_so_that_it_can_be_loaded() {
 }
 
 #[test]
+fn no_password_is_printed_wherever_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("footbridge.toml");
+    let path = file.to_str().unwrap();
+    let right = "amqps://ann:hunter2@rabbit-1/a,amqp://ann:hun%40ter2@rabbit-2:5673/%2f";
+    let (good, printed, _) = check_config(&[], &[("FOOTBRIDGE_RABBITMQ__URIS", right)]);
+    assert!(good);
+    let shown = "uris = [\"amqps://ann:***@rabbit-1/a\", \"amqp://ann:***@rabbit-2:5673/%2f\"]";
+    assert!(printed.contains(shown), "{printed}");
+    std::fs::write(&file, "[rabbitmq]\nuris = ['amqp://ann:hunter2@rabbit']\n").unwrap();
+    let (good, printed, told) = check_config(&["--config", path], &[]);
+    assert!(good);
+    assert!(printed.contains("uris = [\"amqp://ann:***@rabbit\"]"), "{printed}");
+    assert!(!printed.contains("hunter2") && !told.contains("hunter2"), "{printed}\n{told}");
+
+    // What was printed says that it is not whole when it is used.
+    std::fs::write(&file, &printed).unwrap();
+    let (good, _, told) = check_config(&["--config", path], &[]);
+    assert!(!good && told.contains("in place of the ***"), "{told}");
+
+    for wrong in [
+        "[rabbitmq]\nuris = 'amqp://ann:hunter2@rabbit'",
+        "[rabbitmq]\nuris = ['ann:hunter2@rabbit:5672']",
+        "[rabbitmq]\nuris = ['amqp://ann:hunter2']",
+        "[rabbitmq]\nuris = ['hunter2']",
+        "[rabbitmq]\nuris = 'hunter2'",
+        "[rabbitmq]\nuris = [\n  'amqp://ok',\n  'http://ann:hunter2@rabbit',\n]",
+        "[rabbitmq]\nuris = [amqp://ann:hunter2@rabbit]",
+        "[rabbitmq]\nuris = amqp://ann:hunter2@rabbit",
+        "[rabbitmq]\nuris = { hunter2 = 1 }",
+        "[rabbitmq]\nuri = ['amqp://ann:hunter2@rabbit']",
+        "[rabbit]\nuris = ['amqp://ann:hunter2@rabbit']",
+        "rabbitmq = { uris = ['amqp://ann:hunter2@rabbit'], namespace = 1 }",
+        "rabbitmq.uris = ['amqp://ann:hunter2@rabbit', 1]",
+        "uris = ['amqp://ann:hunter2@rabbit']",
+    ] {
+        std::fs::write(&file, wrong).unwrap();
+        let (good, printed, told) = check_config(&["--config", path], &[]);
+        assert!(!good && printed.is_empty(), "{wrong}\n{printed}");
+        assert!(told.starts_with("error: ") && !told.contains("hunter2"), "{wrong}\n{told}");
+    }
+    for (name, value) in [
+        ("FOOTBRIDGE_RABBITMQ__URIS", "ann:hunter2@rabbit:5672"),
+        ("FOOTBRIDGE_RABBITMQ__URIS", "amqp://ann:hunter2"),
+        ("FOOTBRIDGE_RABBITMQ__URIS", "{ \"hunter2\" = 1 }"),
+        ("FOOTBRIDGE_RABBITMQ__URIS", "[1, \"amqp://ann:hunter2@rabbit\"]"),
+        ("FOOTBRIDGE_RABBITMQ__URI", "amqp://ann:hunter2@rabbit"),
+        ("FOOTBRIDGE_RABBITMQ_URIS", "amqp://ann:hunter2@rabbit"),
+    ] {
+        let (good, printed, told) = check_config(&[], &[(name, value)]);
+        assert!(!good && printed.is_empty(), "{value}\n{printed}");
+        assert!(told.contains(name) && !told.contains("hunter2"), "{value}\n{told}");
+    }
+}
+
+#[test]
+fn each_process_has_its_own_defaults_and_ports() {
+    let admin = |arguments: &[&str]| {
+        let (good, printed, _) = check_config(arguments, &[]);
+        assert!(good);
+        printed.parse::<toml::Table>().unwrap()["admin"]["listen"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(admin(&[]), "127.0.0.1:8081");
+    assert_eq!(admin(&["--notifier"]), "127.0.0.1:8082");
+    let ports =
+        [("FOOTBRIDGE_GATEWAY__LISTEN", "0.0.0.0:9"), ("FOOTBRIDGE_NOTIFIER__LISTEN", "0.0.0.0:9")];
+    assert!(check_config(&[], &ports).0);
+    assert!(check_config(&["--notifier"], &ports).0);
+    let (good, _, told) = check_config(&["--dev"], &ports);
+    assert!(
+        !good && told.contains("notifier.listen: 0.0.0.0:9 is taken by gateway.listen"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_mistake_is_told_on_standard_error_alone_and_in_the_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("wrong.toml");

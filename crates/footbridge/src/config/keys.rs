@@ -59,14 +59,15 @@ impl Keys<'_> {
     /// The value of a key is not of its type, for the reason `why`.
     pub(super) fn unfit(&self, section: &str, key: &str, why: &str, origin: Origin) -> Mistake {
         let right = |value| format!("right would be {}", origin.assignment(section, key, value));
-        let sample = self.default(section, key).and_then(|default| sample(default, why));
-        let hints = sample.as_ref().map(right).into_iter().collect();
-        let what = if secret::is_secret(section, key) {
+        let default = self.default(section, key);
+        let (why, sample) = if secret::is_secret(section, key) {
             // The reason would quote the value.
-            format!("{section}.{key}: expected a list of texts")
+            ("expected a list of texts".to_owned(), default.cloned())
         } else {
-            format!("{section}.{key}: {}", in_words(why))
+            (in_words(why), default.and_then(|default| sample(default, why)))
         };
+        let hints = sample.as_ref().map(right).into_iter().collect();
+        let what = format!("{section}.{key}: {why}");
         Mistake { section: section.to_owned(), origin: Some(origin), what, hints }
     }
 

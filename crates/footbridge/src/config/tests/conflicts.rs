@@ -76,6 +76,48 @@ fn values_that_cannot_work_together_show_both_places() {
 }
 
 #[test]
+fn a_uri_that_cannot_work_is_shown_without_its_password() {
+    check(
+        "[rabbitmq]\nuris = ['amqp://ok', 'amqp://ann:secret']",
+        expect![[r#"
+        footbridge.toml:2:1: rabbitmq.uris: "***" is no AMQP URI (invalid port number); write amqp://user:password@host:5672/vhost, with %2f for the vhost /
+          |
+        2 | uris = ...
+          | ^^^^"#]],
+    );
+    check(
+        "[rabbitmq]\nuris = 'amqp://ann:secret@rabbit'",
+        expect![[r#"
+        footbridge.toml:2:1: rabbitmq.uris: expected a list of texts
+          |
+        2 | uris = ...
+          | ^^^^
+          = right would be uris = ["amqp://guest:guest@127.0.0.1:5672/%2f"]"#]],
+    );
+    check_with(
+        "",
+        "FOOTBRIDGE_RABBITMQ__URIS=http://ann:secret@rabbit",
+        expect![[
+            r#"FOOTBRIDGE_RABBITMQ__URIS: rabbitmq.uris: "***@rabbit" is no AMQP URI (it begins with neither amqp:// nor amqps://); write amqp://user:password@host:5672/vhost, with %2f for the vhost /"#
+        ]],
+    );
+}
+
+#[test]
+fn each_process_minds_its_own_ports() {
+    let file = "[gateway]\nlisten = '127.0.0.1:9'\n[notifier]\nlisten = '0.0.0.0:9'\n\
+        [admin]\nlisten = '127.0.0.1:9'";
+    for role in [Role::Gateway, Role::Notifier, Role::Dev] {
+        let error = load_as(role, file, "", &Config::default()).unwrap_err();
+        assert_eq!(error.matches("is taken by").count(), if role == Role::Dev { 2 } else { 1 });
+        assert_eq!(
+            error.contains("admin.listen: 127.0.0.1:9 is taken by notifier.listen"),
+            role == Role::Notifier
+        );
+    }
+}
+
+#[test]
 fn two_listeners_may_share_a_port_only_at_different_addresses() {
     for (gateway, admin, fit) in [
         ("0.0.0.0:8080", "127.0.0.1:8080", false),

@@ -1,0 +1,163 @@
+//! The commands as a shell sees them, with `footbridge dev` on the other side.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::net::TcpListener;
+
+use support::{Node, Settings};
+
+async fn dev() -> (Node, String, String) {
+    let mut node = Settings::dev().start().await;
+    let (websocket, grpc) = (node.websocket().await, node.grpc().await);
+    (node, websocket, grpc)
+}
+
+/// Everything that comes to a queue, which keeps it until somebody asks.
+async fn heard(url: &str, queue: &str, count: usize) -> String {
+    let count = count.to_string();
+    let arguments = ["listen", "-i", "--url", url, "-n", &count, queue];
+    let heard = Settings::of(&arguments).run().await;
+    assert_eq!(heard.code, 0, "{}", heard.err);
+    heard.out
+}
+
+#[tokio::test]
+async fn dev_takes_messages_by_grpc_with_headers_and_type() {
+    let (node, websocket, grpc) = dev().await;
+    let json = ["-t", "application/json", "-H", "a:b", "/queue/q", "{\"n\": 1}"];
+    for arguments in [
+        [&["send", "--grpc", &grpc], json.as_slice()].concat(),
+        vec!["send", "--grpc", &grpc, "/queue/q", "text"],
+    ] {
+        let sent = Settings::of(&arguments).run().await;
+        assert_eq!((sent.code, &*sent.err), (0, ""));
+    }
+    // The URL may come from the environment, and the options of STOMP with it.
+    let by_variable = Settings::of(&["send", "--grpc", "/queue/q", "by variable"])
+        .variable("FOOTBRIDGE_GRPC", &grpc)
+        .variable("FOOTBRIDGE_URL", "ws://127.0.0.1:9/ws");
+    assert_eq!(by_variable.run().await.code, 0);
+
+    let heard = heard(&websocket, "/queue/q", 3).await;
+    for text in [
+        "content-type:application/json\na:b\ncontent-length:8\n\n{\"n\": 1}\n",
+        "content-type:text/plain\ncontent-length:4\n\ntext\n",
+        "\n\nby variable\n",
+    ] {
+        assert!(heard.contains(text), "{text:?} in {heard}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn lines_are_published_in_order_and_a_failure_stops_none() {
+    let (node, websocket, grpc) = dev().await;
+    let mut sending = Settings::of(&["send", "--grpc", &grpc, "/queue/lines"]).spawn();
+    for n in 1..=1_000 {
+        sending.line(&format!("line {n}")).await;
+    }
+    let sent = sending.ended().await;
+    assert_eq!((sent.code, &*sent.err), (0, ""));
+    let heard = heard(&websocket, "/queue/lines", 1_000).await;
+    let bodies: Vec<_> = heard.lines().filter(|line| line.starts_with("line ")).collect();
+    let expected: Vec<_> = (1..=1_000).map(|n| format!("line {n}")).collect();
+    assert_eq!(bodies, expected);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_names_the_field_and_ends_with_code_1() {
+    let (node, _, grpc) = dev().await;
+    for (arguments, text) in [
+        (vec!["/topic/#", "x"], "error: destination '/topic/#' is a pattern"),
+        (vec!["-H", "ack:1", "/topic/a", "x"], "error: message.headers[0].name is reserved"),
+        (vec!["-H", "persistent:maybe", "/topic/a", "x"], "error: the header persistent is true"),
+    ] {
+        let failed = Settings::of(&[&["send", "--grpc", &grpc], &*arguments].concat()).run().await;
+        assert_eq!(failed.code, 1);
+        assert!(failed.err.starts_with(text), "{}", failed.err);
+        assert_eq!(failed.err.lines().count(), 1, "{}", failed.err);
+    }
+    let mut lines = Settings::of(&["send", "--grpc", &grpc, "/user/ann/queue/a"]).spawn();
+    lines.line("one").await;
+    lines.line("two").await;
+    let failed = lines.ended().await;
+    let told: Vec<_> = failed.err.lines().collect();
+    assert!(told[0].starts_with("error: line 1: destination is of kind user"), "{told:?}");
+    assert!(told[1].starts_with("error: line 2: destination is of kind user"), "{told:?}");
+    assert_eq!(told[2..], ["error: 2 of 2 messages were not confirmed"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_none_is_told_with_what_to_do() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (node, ..) = dev().await;
+    for (url, text) in [
+        (format!("--grpc=http://{free}"), "start `footbridge dev` or `footbridge notifier`"),
+        (format!("--grpc=http://{}", node.admin), "is it `footbridge notifier`?"),
+        ("--grpc=127.0.0.1:50051".to_owned(), "is no http:// URL such as http://127.0.0.1:50051"),
+    ] {
+        let failed = Settings::of(&["send", &url, "/topic/a", "x"]).run().await;
+        assert_eq!(failed.code, 1);
+        assert!(failed.err.contains(text), "{}", failed.err);
+    }
+    let both = Settings::of(&["send", "--grpc", "--login", "ann", "/topic/a", "x"]).run().await;
+    assert_eq!(both.code, 2);
+    assert!(both.err.contains("cannot be used with '--login"), "{}", both.err);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_names_the_option_that_chooses_another() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let free = "127.0.0.1:0";
+    for (command, option, ports) in [
+        ("dev", "--listen", vec!["--admin", "--grpc"]),
+        ("dev", "--admin", vec!["--listen", "--grpc"]),
+        ("dev", "--grpc", vec!["--listen", "--admin"]),
+        ("gateway", "--listen", vec!["--admin"]),
+        ("gateway", "--admin", vec!["--listen"]),
+        ("notifier", "--listen", vec!["--admin"]),
+        ("notifier", "--admin", vec!["--listen"]),
+    ] {
+        let mut arguments = vec![command, option, &taken];
+        arguments.extend(ports.into_iter().flat_map(|port| [port, free]));
+        let failed = Settings::of(&arguments).set("log.level", "off").run().await;
+        assert_eq!((failed.code, &*failed.out), (1, ""), "{command} {option}");
+        assert!(failed.err.starts_with("error: choose another address for "), "{}", failed.err);
+        let end = format!(" with {option}: cannot listen on {taken}: Address already in use");
+        assert!(failed.err.contains(&end), "{}", failed.err);
+    }
+}
+
+#[tokio::test]
+async fn the_admin_port_tells_how_a_node_is() {
+    let (node, ..) = dev().await;
+    assert_eq!(node.get("/livez").await, (200, "live".to_owned()));
+    assert_eq!(node.get("/readyz").await, (200, "ready".to_owned()));
+    let (status, help) = node.get("/elsewhere").await;
+    assert_eq!((status, &*help), (404, "try /metrics, /livez, /readyz"));
+    for (name, least) in [
+        ("broker_connected", 1.0),
+        ("broker_gaps", 0.0),
+        ("gateway_sessions", 0.0),
+        ("notifier_streams", 0.0),
+        ("process_resident_memory_bytes", 1e6),
+        ("process_open_fds", 3.0),
+        ("process_cpu_seconds_total", 1e-6),
+    ] {
+        let value = node.metric(name).await;
+        assert!(value >= least && (value - least < 1.0 || least > 1.0), "{name} {value}");
+    }
+    let (_, text) = node.get("/metrics").await;
+    let mut named: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let count = named.len();
+    named.sort_unstable();
+    named.dedup();
+    assert_eq!(named.len(), count, "a metric is there twice");
+    assert!(text.ends_with("# EOF"), "{text}");
+    node.stop().await;
+}
