@@ -28,7 +28,7 @@ impl Connect {
     /// Measures.
     pub(super) async fn run(&self) -> anyhow::Result<Report> {
         raise_open_files(self.sessions as usize)?;
-        let sides = Side::sides(None);
+        let sides = Side::sides(None, &self.common);
         Report::measure("connect", self, self.common.pairs, &sides, async |side| {
             self.measure(side).await.with_context(|| format!("measuring the {}", side.name()))
         })
@@ -37,11 +37,11 @@ impl Connect {
 
     async fn measure(&self, side: Side) -> anyhow::Result<Run> {
         let subject = Subject::start(side, &self.common).await?;
-        subject.target.check_ports(self.sessions as usize)?;
+        subject.check_ports(self.sessions as usize)?;
         subject.settled().await?;
         let bar = progress(u64::from(self.sessions), format!("{}: connecting", side.name()));
         let plan = Plan {
-            target: &subject.target,
+            targets: &subject.targets,
             sessions: self.sessions as usize,
             concurrency: self.common.concurrency,
             destinations: std::slice::from_ref(&self.common.destination),

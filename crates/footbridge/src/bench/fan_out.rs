@@ -46,7 +46,7 @@ pub(super) struct FanOut {
     /// Sessions with one subscription each
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
-    /// Sessions that send, taking turns
+    /// Sessions that send, taking turns; each --url has its share of them too
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     publishers: u32,
     /// Messages that are measured
@@ -65,7 +65,7 @@ pub(super) struct FanOut {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     window: Option<u32>,
     /// Compare with a bare loop of send(2), measured in turn
-    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "each")]
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "each", conflicts_with = "against")]
     floor: Option<Floor>,
 }
 
@@ -94,7 +94,7 @@ impl FanOut {
     /// Measures.
     pub(super) async fn run(&self) -> anyhow::Result<Report> {
         raise_open_files(self.subscribers as usize + self.publishers as usize)?;
-        let sides = Side::sides(self.floor);
+        let sides = Side::sides(self.floor, &self.common);
         Report::measure("fan-out", self, self.common.pairs, &sides, async |side| {
             self.measure(side).await.with_context(|| format!("measuring the {}", side.name()))
         })
@@ -107,7 +107,7 @@ impl FanOut {
 
     async fn measure(&self, side: Side) -> anyhow::Result<Run> {
         let subject = Subject::start(side, &self.common).await?;
-        subject.target.check_ports(self.subscribers as usize)?;
+        subject.check_ports(self.subscribers as usize)?;
         let resident_before = subject.settled().await?;
         let messages = self.warm_up.checked_add(self.messages).context("too many messages")?;
         let start = Instant::now();
@@ -126,7 +126,7 @@ impl FanOut {
 
         let bar = progress(u64::from(self.subscribers), format!("{}: connecting", side.name()));
         let plan = Plan {
-            target: &subject.target,
+            targets: &subject.targets,
             sessions: self.subscribers as usize,
             concurrency: self.common.concurrency,
             destinations: std::slice::from_ref(&self.common.destination),
@@ -144,9 +144,10 @@ impl FanOut {
         })
         .await?;
         let mut publishers = Vec::new();
-        for publisher in 0..self.publishers {
-            let connected = Client::connect(&subject.publish, 0, 1).await;
-            publishers.push(connected.with_context(|| format!("publisher {}", publisher + 1))?);
+        let nodes = subject.publish.iter().cycle().zip(1..=self.publishers);
+        for (target, publisher) in nodes {
+            let connected = Client::connect(target, 0, 1).await;
+            publishers.push(connected.with_context(|| format!("publisher {publisher}"))?);
         }
 
         let bar = progress(u64::from(messages), format!("{}: sending", side.name()));

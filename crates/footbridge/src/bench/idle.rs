@@ -32,7 +32,7 @@ pub(super) struct Idle {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// Compare with bare accepted sockets, measured in turn
-    #[arg(long)]
+    #[arg(long, conflicts_with = "against")]
     floor: bool,
 }
 
@@ -40,7 +40,7 @@ impl Idle {
     /// Measures.
     pub(super) async fn run(&self) -> anyhow::Result<Report> {
         raise_open_files(self.sessions as usize)?;
-        let sides = Side::sides(self.floor.then_some(Floor::Each));
+        let sides = Side::sides(self.floor.then_some(Floor::Each), &self.common);
         Report::measure("idle", self, self.common.pairs, &sides, async |side| {
             self.measure(side).await.with_context(|| format!("measuring the {}", side.name()))
         })
@@ -49,7 +49,7 @@ impl Idle {
 
     async fn measure(&self, side: Side) -> anyhow::Result<Run> {
         let subject = Subject::start(side, &self.common).await?;
-        subject.target.check_ports(self.sessions as usize)?;
+        subject.check_ports(self.sessions as usize)?;
         let before = subject.settled().await?;
         let cpu_connecting = subject.cpu()?;
         let destination = &self.common.destination;
@@ -57,7 +57,7 @@ impl Idle {
         let destinations: Vec<_> = [destination.clone()].into_iter().chain(others).collect();
         let bar = progress(u64::from(self.sessions), format!("{}: connecting", side.name()));
         let plan = Plan {
-            target: &subject.target,
+            targets: &subject.targets,
             sessions: self.sessions as usize,
             concurrency: self.common.concurrency,
             destinations: &destinations,

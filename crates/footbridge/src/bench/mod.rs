@@ -103,12 +103,19 @@ async fn interrupt() -> anyhow::Result<()> {
 /// What all measurements share.
 #[derive(Debug, clap::Args, serde::Serialize)]
 struct Common {
-    /// The server, as ws://host:port/path [default: start `footbridge dev` and stop it after]
-    #[arg(long)]
-    url: Option<String>,
+    /// The server, as ws://host:port/path; sessions take turns over the nodes of a cluster, each
+    /// given as one more --url [default: start `footbridge dev` and stop it after]
+    #[arg(long = "url", value_name = "URL")]
+    urls: Vec<String>,
     /// A process whose CPU and memory count, e.g. rabbitmq=456; repeatable
-    #[arg(long = "process", value_name = "NAME=PID", requires = "url")]
+    #[arg(long = "process", value_name = "NAME=PID", requires = "urls")]
     processes: Vec<Process>,
+    /// Compare with another server, measured in turn; repeatable like --url
+    #[arg(long, value_name = "URL", requires = "urls")]
+    against: Vec<String>,
+    /// A process of that other server whose CPU and memory count; repeatable
+    #[arg(long = "against-process", value_name = "NAME=PID", requires = "against")]
+    against_processes: Vec<Process>,
     #[command(flatten)]
     #[serde(flatten)]
     login: Login,
@@ -129,4 +136,53 @@ struct Common {
 fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "not a positive number".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Parser, error::ErrorKind};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Bench {
+        #[command(flatten)]
+        command: Command,
+    }
+
+    fn parse(arguments: &str) -> Result<Common, ErrorKind> {
+        let words = ["bench"].into_iter().chain(arguments.split(' '));
+        let parsed = Bench::try_parse_from(words).map_err(|error| error.kind())?;
+        Ok(match parsed.command.measurement {
+            Measurement::FanOut(fan_out) => fan_out.common,
+            Measurement::Idle(idle) => idle.common,
+            Measurement::Connect(connect) => connect.common,
+            Measurement::FloorServer(_) => panic!("not a measurement"),
+        })
+    }
+
+    #[test]
+    fn the_arguments_agree_with_each_other() {
+        Command::augment_args(clap::Command::new("bench")).debug_assert();
+    }
+
+    #[test]
+    fn a_cluster_is_compared_with_another_server_or_the_floor() {
+        for measurement in ["fan-out", "idle", "connect"] {
+            let common = parse(&format!(
+                "{measurement} --url ws://a/ws --url ws://b/ws --process a=1 --process b=2 \
+                 --against ws://c/ws --against-process c=3"
+            ))
+            .unwrap();
+            assert_eq!(common.urls, ["ws://a/ws", "ws://b/ws"]);
+            assert_eq!(common.processes.len(), 2);
+            assert_eq!((common.against.len(), common.against_processes.len()), (1, 1));
+        }
+        let both = parse("fan-out --url ws://a/ws --against ws://b/ws --floor");
+        assert_eq!(both.unwrap_err(), ErrorKind::ArgumentConflict);
+        for lone in ["--process a=1", "--against ws://b/ws", "--against-process b=1"] {
+            let refused = parse(&format!("connect {lone}"));
+            assert_eq!(refused.unwrap_err(), ErrorKind::MissingRequiredArgument, "{lone}");
+        }
+    }
 }

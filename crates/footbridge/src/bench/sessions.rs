@@ -20,8 +20,8 @@ use super::target::Target;
 /// What to open.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
-    /// Where.
-    pub(super) target: &'a Target,
+    /// Where: session `n` at target `n`, round and round.
+    pub(super) targets: &'a [Target],
     /// How many sessions.
     pub(super) sessions: usize,
     /// How many may be connecting at a time.
@@ -53,10 +53,10 @@ impl Sessions {
         Show: Fn(usize) -> Each,
         Each: FnMut(&StompFrame<'_>) + Send + 'static,
     {
-        let Plan { target, sessions, concurrency, destinations } = plan;
+        let Plan { targets, sessions, concurrency, destinations } = plan;
         let start = Instant::now();
-        let mut opening = stream::iter(0..sessions)
-            .map(|index| async move {
+        let mut opening = stream::iter((0..sessions).zip(targets.iter().cycle()))
+            .map(|(index, target)| async move {
                 let start = Instant::now();
                 let opened = async {
                     let mut client = Client::connect(target, index, sessions).await?;
@@ -94,5 +94,69 @@ impl Sessions {
             Some(Err(panic)) => panic.into(),
             None => pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::super::floor::{Arguments, Floor, PUBLISH_PATH, serve};
+    use super::super::target::{HeartBeat, Login};
+    use super::*;
+
+    /// A server of its own at `/ws`, and where to publish to its subscribers alone.
+    fn node() -> [Target; 2] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let arguments = Arguments { floor: Floor::Each, destination: "/topic/a".to_owned() };
+        std::thread::spawn(move || serve(&listener, arguments));
+        let heart_beat = HeartBeat(0, 0);
+        let login = Login { login: None, passcode: None, host: "/".to_owned(), heart_beat };
+        ["/ws", PUBLISH_PATH]
+            .map(|path| Target::new(&format!("ws://{address}{path}"), &login).unwrap())
+    }
+
+    #[tokio::test]
+    async fn sessions_are_spread_over_the_nodes_in_turn() {
+        let [(first, publish_first), (second, publish_second)] =
+            [node(), node()].map(|[subscribe, publish]| (subscribe, publish));
+        let received: Arc<[AtomicUsize; 5]> = Arc::default();
+        let arrived = Arc::new(Notify::new());
+        let plan = Plan {
+            targets: &[first, second],
+            sessions: 5,
+            concurrency: 2,
+            destinations: &["/topic/a".to_owned()],
+        };
+        let bar = ProgressBar::hidden();
+        let _sessions = Sessions::open(plan, &bar, |session| {
+            let (received, arrived) = (Arc::clone(&received), Arc::clone(&arrived));
+            move |frame: &StompFrame<'_>| {
+                if frame.command == b"MESSAGE" {
+                    received[session].fetch_add(frame.body.len(), Ordering::Relaxed);
+                    arrived.notify_one();
+                }
+            }
+        })
+        .await
+        .unwrap();
+        for (publish, body) in [(publish_first, "1"), (publish_second, "22")] {
+            let mut publisher = Client::connect(&publish, 0, 1).await.unwrap();
+            let send = format!("SEND\ndestination:/topic/a\n\n{body}\0");
+            publisher.send(send.as_bytes()).await.unwrap();
+        }
+        let bytes = || received.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+        let all = async {
+            while bytes().contains(&0) {
+                arrived.notified().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), all).await.expect("a message for each");
+        assert_eq!(bytes(), [1, 2, 1, 2, 1]);
     }
 }

@@ -1,4 +1,4 @@
-//! What is measured: a server at a URL, a `footbridge dev` of our own, or the floor.
+//! What is measured: a server at one or more URLs, a `footbridge dev` of our own, or the floor.
 //!
 //! Invariants
 //! - A child is started afresh for each run and killed when its [`Subject`] is dropped, by its
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use super::Common;
 use super::floor::{Floor, PUBLISH_PATH};
 use super::process::Process;
-use super::target::Target;
+use super::target::{Login, Target};
 
 /// How long a child may take until it is ready.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -34,20 +34,24 @@ const SETTLE_STEP: Duration = Duration::from_millis(500);
 pub(super) enum Side {
     /// The server.
     Server,
-    /// What it is compared with.
+    /// Another server that it is compared with.
+    Other,
+    /// The floor that it is compared with.
     Floor(Floor),
 }
 
 impl Side {
-    /// The server, and the floor if one is asked for.
-    pub(super) fn sides(floor: Option<Floor>) -> Vec<Self> {
-        [Self::Server].into_iter().chain(floor.map(Self::Floor)).collect()
+    /// The server, and another or the floor if one is asked for.
+    pub(super) fn sides(floor: Option<Floor>, common: &Common) -> Vec<Self> {
+        let other = (!common.against.is_empty()).then_some(Self::Other);
+        [Self::Server].into_iter().chain(other).chain(floor.map(Self::Floor)).collect()
     }
 
     /// What the report calls it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
+            Self::Other => "other",
             Self::Floor(floor) => floor.name(),
         }
     }
@@ -56,10 +60,10 @@ impl Side {
 /// A server that is ready to be measured.
 #[derive(Debug)]
 pub(super) struct Subject {
-    /// Where subscribers connect.
-    pub(super) target: Target,
-    /// Where publishers connect.
-    pub(super) publish: Target,
+    /// Where subscribers connect, in turn; at least one.
+    pub(super) targets: Vec<Target>,
+    /// Where publishers connect, in turn; at least one.
+    pub(super) publish: Vec<Target>,
     /// Whose CPU and memory count. Empty for a URL without `--process`.
     pub(super) processes: Vec<Process>,
     _child: Option<Running>,
@@ -79,15 +83,19 @@ impl Drop for Running {
 impl Subject {
     /// Starts what has to be started and waits until it is ready.
     pub(super) async fn start(side: Side, common: &Common) -> anyhow::Result<Self> {
-        match (side, &common.url) {
-            (Side::Floor(floor), _) => Self::floor(floor, common),
-            (Side::Server, Some(url)) => {
-                let target = Target::new(url, &common.login)?;
-                let processes = common.processes.clone();
-                Ok(Self { publish: target.clone(), target, processes, _child: None })
-            }
-            (Side::Server, None) => Self::dev(common).await,
+        match side {
+            Side::Floor(floor) => Self::floor(floor, common),
+            Side::Server if common.urls.is_empty() => Self::dev(common).await,
+            Side::Server => Self::running(&common.urls, &common.processes, &common.login),
+            Side::Other => Self::running(&common.against, &common.against_processes, &common.login),
         }
+    }
+
+    fn running(urls: &[String], processes: &[Process], login: &Login) -> anyhow::Result<Self> {
+        let targets: Vec<_> =
+            urls.iter().map(|url| Target::new(url, login)).collect::<Result<_, _>>()?;
+        let processes = processes.to_vec();
+        Ok(Self { publish: targets.clone(), targets, processes, _child: None })
     }
 
     async fn dev(common: &Common) -> anyhow::Result<Self> {
@@ -112,9 +120,9 @@ impl Subject {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let target = Target::new(&format!("ws://{listen}/ws"), &common.login)?;
+        let targets = vec![Target::new(&format!("ws://{listen}/ws"), &common.login)?];
         let processes = vec![Process { name: "footbridge".to_owned(), pid: child.0.id() }];
-        Ok(Self { publish: target.clone(), target, processes, _child: Some(child) })
+        Ok(Self { publish: targets.clone(), targets, processes, _child: Some(child) })
     }
 
     fn floor(floor: Floor, common: &Common) -> anyhow::Result<Self> {
@@ -135,11 +143,17 @@ impl Subject {
         let address = format!("ws://{}:{port}", Ipv4Addr::LOCALHOST);
         let processes = vec![Process { name: floor.name().to_owned(), pid: child.0.id() }];
         Ok(Self {
-            target: Target::new(&format!("{address}/ws"), &common.login)?,
-            publish: Target::new(&format!("{address}{PUBLISH_PATH}"), &common.login)?,
+            targets: vec![Target::new(&format!("{address}/ws"), &common.login)?],
+            publish: vec![Target::new(&format!("{address}{PUBLISH_PATH}"), &common.login)?],
             processes,
             _child: Some(child),
         })
+    }
+
+    /// Refuses more sessions than there are ports for, and says what the user must do.
+    pub(super) fn check_ports(&self, sessions: usize) -> anyhow::Result<()> {
+        let each = sessions.div_ceil(self.targets.len().max(1));
+        self.targets.iter().try_for_each(|target| target.check_ports(each))
     }
 
     /// The CPU time of each process.
