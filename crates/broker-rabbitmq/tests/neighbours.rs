@@ -339,3 +339,90 @@ async fn a_kind_that_is_not_there_is_refused_with_what_to_use() {
         assert!(node.delete(&destination).await.is_err());
     }
 }
+
+/// What a node writes, as one of another version would.
+fn of_a_node(version: i32, kind: Option<&str>) -> BasicProperties {
+    let long = |text: String| AMQPValue::LongString(text.into());
+    let mut table = FieldTable::default();
+    table.insert("x-footbridge-v".into(), AMQPValue::LongInt(version));
+    table.insert("x-footbridge-id".into(), long(Ulid::generate().to_string()));
+    table.insert("x-footbridge-from".into(), long(Ulid::generate().to_string()));
+    if let Some(kind) = kind {
+        table.insert("x-footbridge-kind".into(), long(kind.to_owned()));
+    }
+    BasicProperties::default().with_headers(table)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_newer_node_says_is_skipped_and_not_kept() {
+    let node = node().await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    node.register(&mut registry);
+    let (topic, queue) = (topic(), queue());
+    let mut topics = subscribe(&node, &topic).await;
+    let mut queues = subscribe(&node, &queue).await;
+    let (_connection, channel) = application().await;
+    let Destination::Queue(name) = &queue else { panic!("a queue") };
+    for (exchange, key, subscription) in
+        [("amq.topic", key(&topic), &mut topics), ("", name.to_string(), &mut queues)]
+    {
+        for properties in [
+            of_a_node(2, None),
+            of_a_node(1, Some("doorbell")),
+            of_a_node(1, Some("message")),
+            // No node has written this, whatever it says.
+            BasicProperties::default().with_headers({
+                let mut table = FieldTable::default();
+                table.insert("x-footbridge-v".into(), AMQPValue::LongInt(2));
+                table
+            }),
+        ] {
+            let options = BasicPublishOptions::default();
+            let (exchange, key) = (exchange.into(), key.clone().into());
+            channel.basic_publish(exchange, key, options, b"hi", properties).await.unwrap();
+        }
+        for _ in 0..2 {
+            let delivery = take(subscription).await;
+            assert_eq!((body(&delivery).as_str(), delivery.redelivered), ("hi", false));
+            assert_eq!(delivery.message.headers, []);
+            delivery.settle(Outcome::Ack);
+        }
+    }
+    let mut scraped = String::new();
+    prometheus_client::encoding::text::encode(&mut scraped, &registry).unwrap();
+    for reason in ["version", "kind"] {
+        let counted = format!("amqp_skipped_total{{reason=\"{reason}\"}} 2\n");
+        assert!(scraped.contains(&counted), "{scraped}");
+    }
+    // They are settled: who comes later does not get them either.
+    drop(queues);
+    let mut later = subscribe(&node, &queue).await;
+    soon(publish(&node, 1, &queue, "later").await).await.unwrap();
+    assert_eq!(body(&take(&mut later).await), "later");
+    soon(node.delete(&queue)).await.unwrap();
+}
+
+/// Such as a service that consumes a queue and republishes to a topic what it got, headers and all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_application_sends_on_is_another_message() {
+    let node = node().await;
+    let (one, other) = (topic(), topic());
+    let mut ones = subscribe(&node, &one).await;
+    let mut others = subscribe(&node, &other).await;
+    let (_connection, channel) = application().await;
+    let mut properties = of_a_node(1, None);
+    let mut table = properties.headers().clone().unwrap();
+    table.insert("x-footbridge-republished".into(), AMQPValue::LongString("true".into()));
+    properties = properties.with_headers(table);
+    for topic in [&one, &one, &other] {
+        let (options, key) = (BasicPublishOptions::default(), key(topic).into());
+        let publish =
+            channel.basic_publish("amq.topic".into(), key, options, b"copy", properties.clone());
+        publish.await.unwrap();
+    }
+    assert_eq!(body(&take(&mut others).await), "copy");
+    assert_eq!(body(&take(&mut ones).await), "copy");
+    // The second to the same topic is the repeat that it says it is.
+    soon(publish(&node, 1, &one, "end").await).await.unwrap();
+    assert_eq!(body(&take(&mut ones).await), "end");
+}

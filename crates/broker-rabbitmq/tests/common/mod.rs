@@ -19,7 +19,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) fn config(uri: &str) -> Config {
     Config {
         uris: vec![Uri::from(uri)],
-        heart_beat: Duration::from_secs(1),
+        // A starved machine is silent for longer than a shorter one allows.
+        heart_beat: Duration::from_secs(3),
         reconnect_pause: Duration::from_millis(500),
         publish_timeout: PATIENCE,
         subscribe_timeout: PATIENCE,
