@@ -1,5 +1,5 @@
 //! Real servers and faults for tests: RabbitMQ and Redis as child processes, and a TCP proxy that
-//! fails on demand.
+//! fails on demand; and a [`checker`] that drives clients while they fail.
 //!
 //! What always holds:
 //! - a server has its own ports on 127.0.0.1 and its own directory: it neither reads `/etc` nor
@@ -11,6 +11,7 @@
 //! `cargo run -p testkit -- rabbitmq` starts one to play with. The servers are those of the Debian packages `rabbitmq-server` and `redis-server`; the error
 //! names the package when one is missing.
 
+pub mod checker;
 mod command;
 mod error;
 mod ports;
