@@ -32,4 +32,4 @@ pub use judge::{Rules, judge};
 pub use plan::{Ack, Plan, Planned, SessionPlan, Shape, Stage, seed};
 pub use recorder::Progress;
 pub use run::{CheckError, Checker, check};
-pub use verdict::{Counts, Verdict, Violation};
+pub use verdict::{Counts, FaultSpan, Verdict, Violation};

@@ -82,7 +82,7 @@ export class Node {
   /** Starts a node and waits until it says where it listens. */
   static async start({ listen = '127.0.0.1:0', env = {} } = {}) {
     const node = new Node();
-    const args = ['dev', '--listen', listen, '--admin', '127.0.0.1:0'];
+    const args = ['dev', '--listen', listen, '--admin', '127.0.0.1:0', '--grpc', '127.0.0.1:0'];
     const child = spawn(program(), args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     node.#child = child;
     node.#exited = new Promise((resolve) => {

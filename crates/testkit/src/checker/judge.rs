@@ -22,7 +22,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::verdict::{Counts, Verdict, Violation};
+use super::verdict::{Counts, FaultSpan, Verdict, Violation};
 use super::{Destination, Event, History, Kind, MessageId, SessionId, SubscriptionId};
 
 /// What the run permits.
@@ -105,6 +105,7 @@ impl Judge {
             }
             Event::Sent(id) => {
                 self.counts.sent += 1;
+                self.in_force().for_each(|span| span.sent += 1);
                 let message = Message {
                     sent: place,
                     sent_at: at,
@@ -116,6 +117,7 @@ impl Judge {
             }
             Event::Receipted(id) => {
                 self.counts.receipted += 1;
+                self.in_force().for_each(|span| span.receipted += 1);
                 if let Some(message) = self.messages.get_mut(id) {
                     message.receipted_at.get_or_insert(at);
                 }
@@ -146,15 +148,24 @@ impl Judge {
                     self.closed.insert(*session);
                 }
             }
-            Event::FaultBegins(fault) => self.counts.faults.push((at, *fault, None)),
+            Event::FaultBegins(fault) => self.counts.faults.push(FaultSpan {
+                fault: *fault,
+                begun: at,
+                ended: None,
+                sent: 0,
+                receipted: 0,
+            }),
             Event::FaultEnded(fault) => {
-                let begun = self.counts.faults.iter_mut().rev();
-                if let Some((_, _, ended)) = begun.into_iter().find(|(_, begun, _)| begun == fault)
-                {
-                    *ended = Some(at);
+                if let Some(span) = self.in_force().find(|span| span.fault == *fault) {
+                    span.ended = Some(at);
                 }
             }
         }
+    }
+
+    /// The faults that have not ended.
+    fn in_force(&mut self) -> impl Iterator<Item = &mut FaultSpan> {
+        self.counts.faults.iter_mut().filter(|span| span.ended.is_none())
     }
 
     fn received(

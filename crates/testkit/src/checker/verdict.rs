@@ -36,8 +36,23 @@ pub struct Counts {
     pub queue_repeats: usize,
     /// Deliveries of what an earlier run has left in a queue.
     pub strays: usize,
-    /// The faults: when each began and, if it did, ended.
-    pub faults: Vec<(Duration, Fault, Option<Duration>)>,
+    /// The faults in order.
+    pub faults: Vec<FaultSpan>,
+}
+
+/// What went on while a fault was in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultSpan {
+    /// The fault.
+    pub fault: Fault,
+    /// When it began.
+    pub begun: Duration,
+    /// When it had ended; `None` if it has not.
+    pub ended: Option<Duration>,
+    /// Messages sent meanwhile.
+    pub sent: usize,
+    /// Messages receipted meanwhile.
+    pub receipted: usize,
 }
 
 /// One thing that was wrong. Times count from the start of the history.
@@ -209,11 +224,13 @@ impl fmt::Display for Counts {
         if self.strays > 0 {
             write!(f, "; {} left over from an earlier run", self.strays)?;
         }
-        for (begun, fault, ended) in &self.faults {
+        for FaultSpan { fault, begun, ended, sent, receipted } in &self.faults {
+            write!(f, "\n  {begun:.1?} to ")?;
             match ended {
-                Some(ended) => write!(f, "\n  {begun:.1?} to {ended:.1?}: {fault}")?,
-                None => write!(f, "\n  from {begun:.1?}: {fault}")?,
+                Some(ended) => write!(f, "{ended:.1?}")?,
+                None => write!(f, "the end")?,
             }
+            write!(f, ": {fault}; {sent} sent and {receipted} receipted meanwhile")?;
         }
         Ok(())
     }

@@ -411,7 +411,7 @@ fn a_verdict_reads_well() {
     assert_eq!(
         judge(&history, Rules::default()).to_string(),
         "2 sessions, 1 closed; 2 messages sent, 2 receipted; 1 deliveries, of which repeats: 0 of \
-         topics, 0 of queues\n  4.0ms to 7.0ms: RabbitMQ killed\nVIOLATIONS: 2\n  sessions closed: \
+         topics, 0 of queues\n  4.0ms to 7.0ms: RabbitMQ killed; 1 sent and 1 receipted meanwhile\nVIOLATIONS: 2\n  sessions closed: \
          1\n    session 0 at 11.0ms: 1001 going away\n  receipted and lost: 1\n    message 0 from \
          session 0 to topic 0, sent at 5.0ms, receipted at 6.0ms, did not come to subscription 0 of \
          session 1"
