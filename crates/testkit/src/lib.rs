@@ -1,5 +1,5 @@
 //! Real servers and faults for tests: RabbitMQ and Redis as child processes, and a TCP proxy that
-//! fails on demand; and a [`checker`] that drives clients while they fail.
+//! fails on demand; gateways as child processes; and a [`checker`] that drives clients while they fail.
 //!
 //! What always holds:
 //! - a server has its own ports on 127.0.0.1 and its own directory: it neither reads `/etc` nor
@@ -14,6 +14,7 @@
 pub mod checker;
 mod command;
 mod error;
+mod node;
 mod ports;
 mod process;
 mod proxy;
@@ -22,6 +23,7 @@ mod redis;
 mod sandbox;
 
 pub use error::{CommandError, StartError};
+pub use node::Node;
 pub use proxy::{Counts, Proxy};
 pub use rabbitmq::{Plugin, RabbitMq, RabbitMqOptions, rabbitmq};
 pub use redis::{Persistence, Redis, redis};
