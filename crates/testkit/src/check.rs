@@ -84,9 +84,14 @@ async fn watch(checker: &Checker, all: Option<u64>, end: Option<Instant>) -> std
     let mut sent = pin!(checker.wait(|now| all.is_some_and(|all| now.sent >= all)));
     let mut end = pin!(at(end));
     let mut seconds = interval(Duration::from_secs(1));
+    let mut hold = [true, true, false, false].into_iter().cycle();
     loop {
         tokio::select! {
-            _ = seconds.tick() => show(checker)?,
+            _ = seconds.tick() => {
+                // So that there is something in the queues half of the time.
+                checker.hold_acks(hold.next() == Some(true));
+                show(checker)?;
+            }
             going_on = &mut sent => return match going_on {
                 true => Ok(()),
                 false => say(format_args!("stopped: a session was closed, or nothing happens")),

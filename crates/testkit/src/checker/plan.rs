@@ -102,7 +102,21 @@ pub enum Ack {
     /// Not at all.
     Auto,
     /// Each message, as soon as it is recorded.
-    Individual,
+    Prompt,
+    /// Each message, while the run lets it; until then no further one comes, so that what is sent
+    /// stays in the queue. A run holds these back before each fault, until it is over.
+    Lazy,
+}
+
+impl Ack {
+    /// The `ack` header, and `prefetch-count` if there is one.
+    pub(crate) fn headers(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Ack::Auto => ("auto", None),
+            Ack::Prompt => ("client-individual", None),
+            Ack::Lazy => ("client-individual", Some("1")),
+        }
+    }
 }
 
 /// A message to be sent.
@@ -191,9 +205,10 @@ impl Plan {
         }
         for number in 0..shape.queues {
             let consumers = if number % 3 == 2 { random.random_range(2..=3) } else { 1 };
-            let ack = match shape.closes_allowed || random.random() {
-                true => Ack::Individual,
-                false => Ack::Auto,
+            let ack = match random.random_range(0..3) {
+                0 => Ack::Lazy,
+                1 if !shape.closes_allowed => Ack::Auto,
+                _ => Ack::Prompt,
             };
             for consumer in
                 rand::seq::index::sample(&mut random, sessions.len(), sessions.len().min(consumers))
@@ -281,6 +296,8 @@ mod tests {
             let consumers: Vec<_> = (0..20).map(|n| subscribers(Kind::Queue, n)).collect();
             assert!(consumers.iter().all(|count| (1..=3).contains(count)), "{consumers:?}");
             assert!(consumers.contains(&1) && consumers.iter().any(|count| *count > 1));
+            let all = plan.sessions.iter().flat_map(|session| &session.subscriptions);
+            assert!(all.clone().any(|(_, ack)| *ack == Ack::Lazy), "seed {seed}");
             let on = |node| plan.sessions.iter().filter(|session| session.node == node).count();
             assert_eq!((on(0), on(1)), (50, 50));
         }
@@ -300,7 +317,7 @@ mod tests {
     fn where_sessions_may_be_closed_every_consumer_acknowledges() {
         let plan = Plan::new(1, &Shape { closes_allowed: true, ..shape() });
         for (destination, ack) in plan.sessions.iter().flat_map(|session| &session.subscriptions) {
-            assert_eq!(*ack == Ack::Individual, destination.kind == Kind::Queue);
+            assert_eq!(*ack != Ack::Auto, destination.kind == Kind::Queue);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use stomp::{Command, Frame, header};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
 pub(crate) struct Leave {
     /// How many messages each may have sent.
     pub(crate) messages: u32,
+    /// Whether lazy subscriptions keep their ACKs to themselves.
+    pub(crate) hold_acks: bool,
     /// Whether it is time to say DISCONNECT.
     pub(crate) end: bool,
 }
@@ -57,6 +60,9 @@ pub(crate) struct Session {
     next_receipt: u64,
     /// How many of them are messages.
     unanswered: usize,
+    hold_acks: bool,
+    /// The ACKs of lazy subscriptions meanwhile.
+    held_acks: Vec<Frame>,
     ending: bool,
 }
 
@@ -110,6 +116,8 @@ impl Session {
             asked: HashMap::new(),
             next_receipt: 0,
             unanswered: 0,
+            hold_acks: false,
+            held_acks: Vec::new(),
             ending: false,
         };
         match session.subscribe_all().await {
@@ -158,7 +166,13 @@ impl Session {
         let mut next = messages.next();
         let mut due = Instant::now() + next.map_or(Duration::ZERO, |planned| planned.pause);
         loop {
-            let Leave { messages: most, end } = *leave.borrow_and_update();
+            let Leave { messages: most, hold_acks, end } = *leave.borrow_and_update();
+            self.hold_acks = hold_acks && !end;
+            if !self.hold_acks {
+                for ack in std::mem::take(&mut self.held_acks) {
+                    self.client.send(&ack).await?;
+                }
+            }
             if end && !self.ending {
                 self.ending = true;
                 self.ask(Frame::new(Command::Disconnect), Asked::Disconnect).await?;
@@ -213,14 +227,14 @@ impl Session {
         self.subscriptions.insert(number, Subscribed { destination, ack, state });
         let subscription = self.subscription(number);
         self.shared.recorder.record(Event::Subscribing { subscription, destination });
-        let ack = match ack {
-            Ack::Auto => "auto",
-            Ack::Individual => "client-individual",
-        };
-        let frame = Frame::new(Command::Subscribe)
+        let (ack, prefetch) = ack.headers();
+        let mut frame = Frame::new(Command::Subscribe)
             .with_header(header::ID, number.to_string())
             .with_header(header::DESTINATION, self.name(destination))
             .with_header(header::ACK, ack);
+        if let Some(prefetch) = prefetch {
+            frame = frame.with_header("prefetch-count", prefetch);
+        }
         self.ask(frame, Asked::Subscribe(number)).await
     }
 
@@ -277,16 +291,20 @@ impl Session {
                 ));
             }
         }
-        let subscribed = self.subscriptions.get(&number);
-        if subscribed.is_some_and(|subscribed| subscribed.ack == Ack::Individual) {
-            let Some(ack) = frame.header(header::ACK) else {
-                self.unexpected(format!("a MESSAGE without ack, to {subscription}"));
-                return Ok(());
-            };
-            let ack = Frame::new(Command::Ack).with_header(header::ID, ack.clone());
-            self.client.send(&ack).await?;
+        let ack = self.subscriptions.get(&number).map_or(Ack::Auto, |subscribed| subscribed.ack);
+        if ack == Ack::Auto {
+            return Ok(());
         }
-        Ok(())
+        let Some(token) = frame.header(header::ACK) else {
+            self.unexpected(format!("a MESSAGE without ack, to {subscription}"));
+            return Ok(());
+        };
+        let frame = Frame::new(Command::Ack).with_header(header::ID, ByteString::from(&**token));
+        if ack == Ack::Lazy && self.hold_acks {
+            self.held_acks.push(frame);
+            return Ok(());
+        }
+        self.client.send(&frame).await
     }
 
     async fn receipt(&mut self, frame: &Frame) -> Result<Next, ClientError> {
