@@ -1,5 +1,5 @@
 //! Real servers and faults for tests: RabbitMQ and Redis as child processes, and a TCP proxy that
-//! fails on demand.
+//! fails on demand; gateways as child processes; and a [`checker`] that drives clients while they fail.
 //!
 //! What always holds:
 //! - a server has its own ports on 127.0.0.1 and its own directory: it neither reads `/etc` nor
@@ -11,8 +11,10 @@
 //! `cargo run -p testkit -- rabbitmq` starts one to play with. The servers are those of the Debian packages `rabbitmq-server` and `redis-server`; the error
 //! names the package when one is missing.
 
+pub mod checker;
 mod command;
 mod error;
+mod node;
 mod ports;
 mod process;
 mod proxy;
@@ -21,6 +23,7 @@ mod redis;
 mod sandbox;
 
 pub use error::{CommandError, StartError};
+pub use node::Node;
 pub use proxy::{Counts, Proxy};
 pub use rabbitmq::{Plugin, RabbitMq, RabbitMqOptions, rabbitmq};
 pub use redis::{Persistence, Redis, redis};

@@ -1,28 +1,48 @@
-//! A server to play with: `testkit rabbitmq` or `testkit redis` prints its URI and its process id,
-//! and ends it with its own end, whatever that is.
+//! What tests use, by hand: a server to play with, or the checker against running nodes.
+
+mod check;
 
 use std::io::Write;
+use std::process::ExitCode;
 
-use anyhow::bail;
+use clap::{Parser, Subcommand};
 use testkit::{Persistence, RabbitMq, Redis};
 
+/// Servers to play with, and a checker of running nodes.
+#[derive(Debug, Parser)]
+#[command(arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a RabbitMQ, print its URI and process id, and end it with this process.
+    Rabbitmq,
+    /// Start a Redis, print its URI and process id, and end it with this process.
+    Redis,
+    /// Exchange messages through running nodes, and judge loss, order and repeats. Meanwhile kill
+    /// what you like. Ends with 1 if anything was wrong.
+    Check(check::Command),
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let server = std::env::args().nth(1);
-    match server.as_deref() {
-        Some("rabbitmq") => {
+async fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Rabbitmq => {
             let broker = RabbitMq::start().await?;
             show(&broker.uri(), broker.pid())?;
             tokio::signal::ctrl_c().await?;
         }
-        Some("redis") => {
+        Command::Redis => {
             let redis = Redis::start(Persistence::Memory).await?;
             show(&redis.uri(), redis.pid())?;
             tokio::signal::ctrl_c().await?;
         }
-        _ => bail!("usage: testkit rabbitmq|redis"),
+        Command::Check(command) => return command.run().await,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(uri: &str, pid: Option<u32>) -> std::io::Result<()> {

@@ -4,7 +4,7 @@
 //! when the test process ends: see `sandbox`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
@@ -92,7 +92,13 @@ impl Process {
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
     }
 
-    fn tail(&self) -> String {
+    /// The file that holds what it writes.
+    pub(crate) fn output(&self) -> &Path {
+        &self.output
+    }
+
+    /// The end of what it has written.
+    pub(crate) fn tail(&self) -> String {
         let output = fs::read(&self.output).unwrap_or_default();
         let from = output.len().saturating_sub(TAIL);
         String::from_utf8_lossy(&output[from..]).into_owned()

@@ -1,0 +1,111 @@
+//! RabbitMQ is killed, cut off or blocked while hundreds of sessions on two gateways exchange
+//! receipted messages: no session closes, no receipted message is lost, order per sender holds, and
+//! what comes twice says so. Messages are sent during each outage too.
+//!
+//! Each test prints its seed; `FOOTBRIDGE_SEED` replays it.
+
+use std::time::Duration;
+
+use testkit::checker::{self, Fault, Plan, Rig, Shape};
+use testkit::{Node, Proxy, RabbitMq};
+
+/// A gateway that sees dead connections soon, and waits for RabbitMQ longer than a starved machine
+/// needs to start it.
+async fn gateway(uri: &str) -> Node {
+    let settings = [
+        ("FOOTBRIDGE_RABBITMQ__URIS", uri),
+        ("FOOTBRIDGE_RABBITMQ__HEART_BEAT", "1s"),
+        ("FOOTBRIDGE_RABBITMQ__CONNECT_TIMEOUT", "3s"),
+        ("FOOTBRIDGE_RABBITMQ__RECONNECT_PAUSE", "1s"),
+        ("FOOTBRIDGE_RABBITMQ__PUBLISH_TIMEOUT", "120s"),
+        ("FOOTBRIDGE_RABBITMQ__SUBSCRIBE_TIMEOUT", "120s"),
+        ("FOOTBRIDGE_ACCESS__RULES", "open"),
+    ];
+    Node::gateway(env!("CARGO_BIN_EXE_footbridge"), &settings).await.expect("a gateway")
+}
+
+/// Runs two gateways through the faults of `shape`; node 0 is behind the first leg of the rig, if it
+/// has one.
+#[expect(clippy::print_stdout, reason = "the seed and the verdict, for who reads the test")]
+async fn check(mut rig: Rig, shape: Shape) {
+    let seed = checker::seed();
+    println!("seed {seed}: FOOTBRIDGE_SEED={seed} replays it");
+    let mut nodes = Vec::new();
+    for node in 0..2 {
+        let port = rig.legs.get(node).map_or(rig.rabbitmq.port(), Proxy::port);
+        nodes.push(gateway(&rig.rabbitmq.uri_at(port)).await);
+    }
+    let urls = nodes.iter().map(|node| node.url().to_owned()).collect();
+    let plan = Plan::new(seed, &shape);
+    let messages = plan.messages_per_session() as usize * plan.sessions.len();
+    let verdict = checker::check(plan, urls, &mut rig).await.expect("the run is made");
+    println!("{verdict}");
+    let logs = || nodes.iter().map(Node::log).collect::<Vec<_>>().join("\n");
+    assert!(verdict.holds(), "seed {seed}\n{verdict}\n{}", logs());
+    // Nothing was judged by default: everything was sent, also while the faults were in force.
+    assert_eq!((verdict.counts.sent, verdict.counts.receipted), (messages, messages));
+    assert_eq!(verdict.counts.faults.len(), shape.faults.len());
+    for span in &verdict.counts.faults {
+        assert!(span.sent >= shape.sessions as usize, "{span:?}");
+    }
+    // Nodes drop the repeats of a topic's messages; the consumers of a queue may see them.
+    assert_eq!(verdict.counts.topic_repeats, 0, "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_kills_of_rabbitmq_lose_nothing_and_close_no_session() {
+    let rig = Rig::new(RabbitMq::start().await.expect("a broker"), Vec::new());
+    let shape = Shape {
+        sessions: 500,
+        nodes: 2,
+        topics: 125,
+        queues: 60,
+        pace: Duration::from_millis(300)..=Duration::from_millis(900),
+        faults: vec![Fault::RabbitMqKilled; 5],
+        after: 3,
+        ..Shape::default()
+    };
+    check(rig, shape).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leg_that_fails_in_every_way_loses_nothing_and_closes_no_session() {
+    let rabbitmq = RabbitMq::start().await.expect("a broker");
+    let leg = Proxy::start(([127, 0, 0, 1], rabbitmq.port())).await.expect("a proxy");
+    let shape = Shape {
+        sessions: 200,
+        nodes: 2,
+        topics: 50,
+        queues: 40,
+        faults: vec![
+            Fault::LegCut(0),
+            Fault::LegCut(0),
+            Fault::LegHalfOpen(0),
+            Fault::LegHalfOpen(0),
+            Fault::LegStalled(0),
+            Fault::LegDropped(0),
+        ],
+        before: 4,
+        during: 3,
+        after: 4,
+        ..Shape::default()
+    };
+    check(Rig::new(rabbitmq, vec![leg]), shape).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_on_and_off_loses_nothing_and_closes_no_session() {
+    let rig = Rig::new(RabbitMq::start().await.expect("a broker"), Vec::new());
+    let shape = Shape {
+        sessions: 200,
+        nodes: 2,
+        topics: 50,
+        queues: 40,
+        faults: vec![Fault::RabbitMqBlocked; 3],
+        before: 4,
+        during: 3,
+        after: 4,
+        ..Shape::default()
+    };
+    check(rig, shape).await;
+}

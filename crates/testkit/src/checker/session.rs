@@ -1,0 +1,374 @@
+//! One session of a run: subscribes, sends what its plan says as far as it is let, records all it
+//! does and sees.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use stomp::{Command, Frame, header};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::body::{self, Body};
+use super::client::{Client, ClientError};
+use super::plan::{Ack, Plan, Planned, SessionPlan};
+use super::recorder::Recorder;
+use super::{Destination, Event, Kind, MessageId, SessionId, SubscriptionId};
+
+/// Well within the ten seconds that CONNECT offers.
+const BEAT: Duration = Duration::from_secs(4);
+/// A session that churns does so after this many messages.
+const CHURN: u32 = 2;
+
+/// What every session of a run knows.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) plan: Plan,
+    /// The WebSocket endpoints of the nodes.
+    pub(crate) urls: Vec<String>,
+    /// Begins the name of every destination.
+    pub(crate) prefix: String,
+    /// Tells the bodies of this run from those of others.
+    pub(crate) run: u64,
+    pub(crate) recorder: Recorder,
+}
+
+/// How far sessions may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leave {
+    /// How many messages each may have sent.
+    pub(crate) messages: u32,
+    /// Whether lazy subscriptions keep their ACKs to themselves.
+    pub(crate) hold_acks: bool,
+    /// Whether it is time to say DISCONNECT.
+    pub(crate) end: bool,
+}
+
+/// An open session.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    client: Client,
+    id: SessionId,
+    plan: SessionPlan,
+    subscriptions: HashMap<u32, Subscribed>,
+    next_subscription: u32,
+    /// The number of the next message to each destination.
+    next_message: HashMap<Destination, u32>,
+    /// By receipt, what has none yet.
+    asked: HashMap<u64, Asked>,
+    next_receipt: u64,
+    /// How many of them are messages.
+    unanswered: usize,
+    hold_acks: bool,
+    /// The ACKs of lazy subscriptions meanwhile.
+    held_acks: Vec<Frame>,
+    ending: bool,
+}
+
+/// What a receipt was asked for.
+enum Asked {
+    Send(MessageId),
+    Subscribe(u32),
+    Unsubscribe(u32),
+    Disconnect,
+}
+
+#[derive(Clone, Copy)]
+struct Subscribed {
+    destination: Destination,
+    ack: Ack,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Subscribing,
+    Live,
+    Unsubscribing,
+}
+
+/// Whether a session goes on.
+enum Next {
+    Go,
+    /// The RECEIPT of its DISCONNECT came.
+    Ended,
+}
+
+impl Session {
+    /// Connects and subscribes; on return every subscription is confirmed. A failure is recorded too
+    /// if a session was there.
+    pub(crate) async fn open(
+        shared: Arc<Shared>,
+        plan: SessionPlan,
+    ) -> Result<Session, ClientError> {
+        let client = Client::connect(&shared.urls[plan.node]).await?;
+        let id = shared.recorder.next_session();
+        shared.recorder.record(Event::Connected { session: id, node: plan.node });
+        let mut session = Session {
+            shared,
+            client,
+            id,
+            plan,
+            subscriptions: HashMap::new(),
+            next_subscription: 0,
+            next_message: HashMap::new(),
+            asked: HashMap::new(),
+            next_receipt: 0,
+            unanswered: 0,
+            hold_acks: false,
+            held_acks: Vec::new(),
+            ending: false,
+        };
+        match session.subscribe_all().await {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                session.record_close(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends `messages` as far as `leave` lets it, until it is told to end or is closed. Says how many
+    /// it has sent, and whether it came to its end.
+    pub(crate) async fn run(
+        mut self,
+        messages: &mut impl Iterator<Item = Planned>,
+        mut sent: u32,
+        mut leave: watch::Receiver<Leave>,
+    ) -> (u32, bool) {
+        let ended = self.drive(messages, &mut sent, &mut leave).await;
+        if let Err(error) = &ended {
+            self.record_close(error);
+        }
+        (sent, ended.is_ok())
+    }
+
+    async fn subscribe_all(&mut self) -> Result<(), ClientError> {
+        for (destination, ack) in self.plan.subscriptions.clone() {
+            self.subscribe(destination, ack).await?;
+        }
+        while self.subscriptions.values().any(|subscribed| subscribed.state != State::Live) {
+            let frame = self.client.next().await?;
+            self.see(frame).await?;
+        }
+        Ok(())
+    }
+
+    async fn drive(
+        &mut self,
+        messages: &mut impl Iterator<Item = Planned>,
+        sent: &mut u32,
+        leave: &mut watch::Receiver<Leave>,
+    ) -> Result<(), ClientError> {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = messages.next();
+        let mut due = Instant::now() + next.map_or(Duration::ZERO, |planned| planned.pause);
+        loop {
+            let Leave { messages: most, hold_acks, end } = *leave.borrow_and_update();
+            self.hold_acks = hold_acks && !end;
+            if !self.hold_acks {
+                for ack in std::mem::take(&mut self.held_acks) {
+                    self.client.send(&ack).await?;
+                }
+            }
+            if end && !self.ending {
+                self.ending = true;
+                self.ask(Frame::new(Command::Disconnect), Asked::Disconnect).await?;
+            }
+            let may_send = !self.ending && *sent < most && self.unanswered < self.window();
+            tokio::select! {
+                frame = self.client.next() => {
+                    let frame = frame?;
+                    if let Next::Ended = self.see(frame).await? {
+                        return Ok(());
+                    }
+                }
+                () = sleep_until(due), if may_send => {
+                    if let Some(planned) = next {
+                        self.publish(planned).await?;
+                        *sent += 1;
+                        if self.plan.churns && sent.is_multiple_of(CHURN) {
+                            self.leave_topics().await?;
+                        }
+                        next = messages.next();
+                        due = Instant::now() + next.map_or(Duration::ZERO, |next| next.pause);
+                    }
+                }
+                _ = leave.changed() => {}
+                _ = beat.tick() => self.client.beat().await?,
+            }
+        }
+    }
+
+    fn window(&self) -> usize {
+        self.shared.plan.window
+    }
+
+    async fn publish(&mut self, planned: Planned) -> Result<(), ClientError> {
+        let Planned { destination, size, .. } = planned;
+        let next = self.next_message.entry(destination).or_default();
+        let message = MessageId { sender: self.id, destination, number: *next };
+        *next += 1;
+        self.unanswered += 1;
+        self.shared.recorder.record(Event::Sent(message));
+        let frame = Frame::new(Command::Send)
+            .with_header(header::DESTINATION, self.name(destination))
+            .with_header(header::CONTENT_TYPE, "text/plain")
+            .with_body(body::write(self.shared.run, message, size));
+        self.ask(frame, Asked::Send(message)).await
+    }
+
+    async fn subscribe(&mut self, destination: Destination, ack: Ack) -> Result<(), ClientError> {
+        let number = self.next_subscription;
+        self.next_subscription += 1;
+        let state = State::Subscribing;
+        self.subscriptions.insert(number, Subscribed { destination, ack, state });
+        let subscription = self.subscription(number);
+        self.shared.recorder.record(Event::Subscribing { subscription, destination });
+        let (ack, prefetch) = ack.headers();
+        let mut frame = Frame::new(Command::Subscribe)
+            .with_header(header::ID, number.to_string())
+            .with_header(header::DESTINATION, self.name(destination))
+            .with_header(header::ACK, ack);
+        if let Some(prefetch) = prefetch {
+            frame = frame.with_header("prefetch-count", prefetch);
+        }
+        self.ask(frame, Asked::Subscribe(number)).await
+    }
+
+    /// Unsubscribes from topics; once that is confirmed, it subscribes to them again.
+    async fn leave_topics(&mut self) -> Result<(), ClientError> {
+        let live: Vec<u32> = self
+            .subscriptions
+            .iter_mut()
+            .filter(|(_, s)| s.destination.kind == Kind::Topic && s.state == State::Live)
+            .map(|(number, subscribed)| {
+                subscribed.state = State::Unsubscribing;
+                *number
+            })
+            .collect();
+        for number in live {
+            self.shared.recorder.record(Event::Unsubscribing(self.subscription(number)));
+            let frame =
+                Frame::new(Command::Unsubscribe).with_header(header::ID, number.to_string());
+            self.ask(frame, Asked::Unsubscribe(number)).await?;
+        }
+        Ok(())
+    }
+
+    /// Records a frame and does what it asks for.
+    async fn see(&mut self, frame: Frame) -> Result<Next, ClientError> {
+        match frame.command {
+            Command::Message => self.message(&frame).await?,
+            Command::Receipt => return self.receipt(&frame).await,
+            other => self.unexpected(format!("a frame {other}")),
+        }
+        Ok(Next::Go)
+    }
+
+    async fn message(&mut self, frame: &Frame) -> Result<(), ClientError> {
+        let named = frame.header(header::SUBSCRIPTION).and_then(|id| id.parse().ok());
+        let Some(number) = named else {
+            let what = "a MESSAGE without a subscription of ours".to_owned();
+            self.unexpected(what);
+            return Ok(());
+        };
+        let subscription = self.subscription(number);
+        let redelivered = frame.header(header::REDELIVERED).is_some_and(|value| *value == "true");
+        match body::read(self.shared.run, &frame.body) {
+            Body::Message(message) => {
+                self.shared.recorder.record(Event::Received { subscription, message, redelivered });
+            }
+            Body::Stray => self.shared.recorder.record(Event::Stray(subscription)),
+            Body::Unreadable => {
+                let start = &frame.body[..frame.body.len().min(80)];
+                let start = String::from_utf8_lossy(start).into_owned();
+                let length = frame.body.len();
+                self.unexpected(format!(
+                    "a body of {length} bytes that nobody wrote, to {subscription}: {start:?}"
+                ));
+            }
+        }
+        let ack = self.subscriptions.get(&number).map_or(Ack::Auto, |subscribed| subscribed.ack);
+        if ack == Ack::Auto {
+            return Ok(());
+        }
+        let Some(token) = frame.header(header::ACK) else {
+            self.unexpected(format!("a MESSAGE without ack, to {subscription}"));
+            return Ok(());
+        };
+        let frame = Frame::new(Command::Ack).with_header(header::ID, ByteString::from(&**token));
+        if ack == Ack::Lazy && self.hold_acks {
+            self.held_acks.push(frame);
+            return Ok(());
+        }
+        self.client.send(&frame).await
+    }
+
+    async fn receipt(&mut self, frame: &Frame) -> Result<Next, ClientError> {
+        let id = frame.header(header::RECEIPT_ID).map_or("", |id| id);
+        let asked = id.parse().ok().and_then(|id: u64| self.asked.remove(&id));
+        match asked {
+            Some(Asked::Send(message)) => {
+                self.unanswered -= 1;
+                self.shared.recorder.record(Event::Receipted(message));
+            }
+            Some(Asked::Subscribe(number)) => {
+                if let Some(subscribed) = self.subscriptions.get_mut(&number) {
+                    subscribed.state = State::Live;
+                }
+                self.shared.recorder.record(Event::Subscribed(self.subscription(number)));
+            }
+            Some(Asked::Unsubscribe(number)) => {
+                self.shared.recorder.record(Event::Unsubscribed(self.subscription(number)));
+                if let Some(left) = self.subscriptions.remove(&number)
+                    && !self.ending
+                {
+                    self.subscribe(left.destination, left.ack).await?;
+                }
+            }
+            Some(Asked::Disconnect) => {
+                self.shared.recorder.record(Event::Ended(self.id));
+                return Ok(Next::Ended);
+            }
+            None => self.unexpected(format!("a RECEIPT of {id:?}, which nothing asked for")),
+        }
+        Ok(Next::Go)
+    }
+
+    /// Sends a frame with a receipt.
+    async fn ask(&mut self, frame: Frame, asked: Asked) -> Result<(), ClientError> {
+        let receipt = self.next_receipt;
+        self.next_receipt += 1;
+        self.asked.insert(receipt, asked);
+        self.client.send(&frame.with_header(header::RECEIPT, receipt.to_string())).await
+    }
+
+    fn unexpected(&self, what: String) {
+        self.shared.recorder.record(Event::Unexpected { session: self.id, what });
+    }
+
+    fn record_close(&self, error: &ClientError) {
+        let why = error.to_string();
+        self.shared.recorder.record(Event::Closed { session: self.id, why });
+    }
+
+    fn subscription(&self, number: u32) -> SubscriptionId {
+        SubscriptionId { session: self.id, number }
+    }
+
+    fn name(&self, destination: Destination) -> String {
+        destination_name(&self.shared.prefix, destination)
+    }
+}
+
+/// `/topic/<prefix>.<number>`, `/queue/<prefix>.<number>`.
+fn destination_name(prefix: &str, destination: Destination) -> String {
+    let kind = match destination.kind {
+        Kind::Topic => "topic",
+        Kind::Queue => "queue",
+    };
+    format!("/{kind}/{prefix}.{}", destination.number)
+}
