@@ -42,6 +42,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
+    broker.register(admin.registry());
     let gateway = Gateway::bind(Parts {
         config: config.gateway,
         stomp: config.stomp,
@@ -54,7 +55,6 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
     .await
     .context("choose another address for clients with --listen")?;
     gateway.register(admin.registry());
-    broker.register(admin.registry());
     let admin = admin.serve()?;
     serving::announce(
         "gateway",

@@ -40,6 +40,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
+    broker.register(admin.registry());
     let notifier = Notifier::bind(Parts {
         config: config.notifier,
         broker,
@@ -48,7 +49,6 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
     .await
     .context("choose another address for services with --listen")?;
     notifier.metrics().register(admin.registry());
-    broker.register(admin.registry());
     let admin = admin.serve()?;
     serving::announce(
         "notifier",
