@@ -58,10 +58,14 @@ pub struct Config {
     pub topic_queue_expiry: Duration,
 }
 
-/// An AMQP URI. It may hold a password, which `Debug` does not show.
+/// An AMQP URI. It may hold a password, which neither `Display` nor `Debug` shows: they put `***` in
+/// its place.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Uri(String);
+
+/// What stands for a password where a URI is shown.
+const HIDDEN: &str = "***";
 
 /// A value that no broker can run with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,8 +106,22 @@ impl Config {
             return invalid("uris", "must name at least one RabbitMQ");
         }
         for uri in &self.uris {
-            if let Err(why) = uri.parse() {
-                return Err(Invalid { key: "uris", why: format!("hold {uri:?}: {why}") });
+            match uri.parse() {
+                Ok(parsed) if parsed.authority.userinfo.password == HIDDEN => {
+                    let why = format!(
+                        "hold {uri:?}, which was shown without its password; write the password in \
+                         place of the {HIDDEN}"
+                    );
+                    return Err(Invalid { key: "uris", why });
+                }
+                Ok(_) => {}
+                Err(why) => {
+                    let why = format!(
+                        "hold {uri:?}, which is no AMQP URI ({why}); write \
+                         amqp://user:password@host:5672/vhost, with %2f for the vhost /"
+                    );
+                    return Err(Invalid { key: "uris", why });
+                }
             }
         }
         if self.namespace.is_empty() || self.namespace.len() > 64 {
@@ -164,8 +182,28 @@ impl Config {
 }
 
 impl Uri {
+    /// Says what is wrong without saying the URI, where a password may be anywhere.
     pub(crate) fn parse(&self) -> Result<AMQPUri, String> {
+        if !self.0.starts_with("amqp://") && !self.0.starts_with("amqps://") {
+            return Err("it begins with neither amqp:// nor amqps://".to_owned());
+        }
         self.0.parse()
+    }
+
+    /// The URI with [`HIDDEN`] for its password; where it cannot be told what is the password, little
+    /// more than what stands behind the last @.
+    fn shown(&self) -> String {
+        let scheme = self.0.find("://").map_or("", |end| &self.0[..end + 3]);
+        let rest = &self.0[scheme.len()..];
+        match rest.rsplit_once('@') {
+            Some((who, place)) if self.parse().is_ok() => match who.split_once(':') {
+                Some((user, _)) => format!("{scheme}{user}:{HIDDEN}@{place}"),
+                None => self.0.clone(),
+            },
+            None if self.parse().is_ok() => self.0.clone(),
+            Some((_, place)) => format!("{HIDDEN}@{place}"),
+            None => HIDDEN.to_owned(),
+        }
     }
 }
 
@@ -175,15 +213,15 @@ impl From<&str> for Uri {
     }
 }
 
+impl fmt::Display for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
 impl fmt::Debug for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What stands between the scheme and the last @ is who, with which password.
-        match (self.0.find("://"), self.0.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme < at => {
-                write!(f, "\"{}://...{}\"", &self.0[..scheme], &self.0[at..])
-            }
-            _ => fmt::Debug::fmt(&self.0, f),
-        }
+        fmt::Debug::fmt(&self.shown(), f)
     }
 }
 
@@ -228,7 +266,38 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let uri = Uri::from("amqp://guest:se@cret@rabbit:5672/%2f");
-        assert_eq!(format!("{uri:?}"), "\"amqp://...@rabbit:5672/%2f\"");
+        for (uri, shown) in [
+            ("amqp://guest:se@cret@rabbit:5672/%2f", "amqp://guest:***@rabbit:5672/%2f"),
+            ("amqps://ann:se:cret@rabbit", "amqps://ann:***@rabbit"),
+            ("amqp://ann@rabbit", "amqp://ann@rabbit"),
+            ("amqp://rabbit:5672/a", "amqp://rabbit:5672/a"),
+            // No URIs, so anything may be the password.
+            ("amqp://ann:secret", "***"),
+            ("amqp://ann:secret@rabbit:port", "***@rabbit:port"),
+            ("ann:secret@rabbit:5672", "***@rabbit:5672"),
+            ("secret", "***"),
+            ("", "***"),
+        ] {
+            assert_eq!(Uri::from(uri).to_string(), shown);
+            assert_eq!(format!("{:?}", Uri::from(uri)), format!("{shown:?}"));
+        }
+    }
+
+    #[test]
+    fn a_wrong_uri_is_told_without_its_password() {
+        for uri in
+            ["ann:secret@rabbit:5672", "amqp:secret", "amqp://ann:secret", "http://a:secret@b"]
+        {
+            let invalid = Config { uris: vec![uri.into()], ..Config::default() }.check();
+            let why = invalid.unwrap_err().why;
+            assert!(!why.contains("secret") && why.contains("amqp://user:password@host"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_uri_as_it_is_shown_is_not_taken_for_one() {
+        let shown = Uri::from("amqp://guest:secret@rabbit").to_string();
+        let config = Config { uris: vec![Uri::from(&*shown)], ..Config::default() };
+        assert!(config.check().unwrap_err().why.contains("in place of the ***"));
     }
 }

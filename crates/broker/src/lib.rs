@@ -17,6 +17,7 @@ mod confirm;
 pub mod contract;
 mod delivery;
 pub mod destination;
+pub mod header;
 mod message;
 mod state;
 pub mod topic;

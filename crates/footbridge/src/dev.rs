@@ -1,22 +1,24 @@
 //! `footbridge dev`: one node with everything inside.
 //!
-//! Its defaults lie beneath the configuration file: anonymous sessions, any origin, the console.
-//! Whatever the file or the environment says wins over them.
+//! Its defaults ([`Role::Dev`]) lie beneath the configuration file: every destination, any origin, the
+//! console. Whatever the file or the environment says wins over them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use broker::Destinations;
+use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
-use gateway::{Gateway, Parts, authorise};
-use tokio::signal::unix::{SignalKind, signal};
+use gateway::Gateway;
+use gateway::authorise::Rules;
+use notifier::Notifier;
 use websocket::Origins;
 
-use crate::config::{Config, environment};
+use crate::admin::{Admin, Readiness, Serving, shown};
+use crate::config::{Config, Role, environment};
 use crate::example::Example;
-use crate::file_limit;
+use crate::{file_limit, serving};
 
 /// Run one node with everything inside, for development.
 #[derive(Debug, clap::Args)]
@@ -27,94 +29,92 @@ pub(crate) struct Command {
     /// Address and port for clients [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Address and port for services, which speak gRPC [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS")]
+    grpc: Option<SocketAddr>,
     /// Address and port for metrics and health [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
 }
 
-/// The defaults of `dev`: open, local, with the console.
-pub(crate) fn defaults() -> Config {
-    let mut config = Config::default();
-    config.gateway.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-    config.gateway.origins = Origins::any();
-    config.gateway.console = true;
-    config.stomp.max_frames_per_second = 0;
-    config
-}
-
 impl Command {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let mut config = Config::load(self.config.as_deref(), environment(), defaults())?;
+        let mut config = Config::load(self.config.as_deref(), environment(), Role::Dev)?;
         config.gateway.listen = self.listen.unwrap_or(config.gateway.listen);
+        config.notifier.listen = self.grpc.unwrap_or(config.notifier.listen);
         config.admin.listen = self.admin.unwrap_or(config.admin.listen);
         config.log.init()?;
         file_limit::fit(&mut config.gateway)?;
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?
-            .block_on(serve(config))
+        serving::block_on(serve(config))
     }
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let shown = config.gateway.clone();
-    let gateway = Gateway::bind(Parts {
-        config: config.gateway,
+    let broker = Arc::new(EmbeddedBroker::new(config.embedded));
+    let destinations = Destinations::new(&config.destinations);
+    let readiness = Readiness::follow(broker.state());
+    let stopping = serving::on_signal(&readiness)?;
+    let mut admin = Admin::bind(&config.admin, readiness).await?;
+    let gateway = Gateway::bind(gateway::Parts {
+        config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
-        admin: Some(config.admin),
-        destinations: Destinations::new(&config.destinations),
-        broker: Arc::new(EmbeddedBroker::new(config.embedded)),
-        authorise: Arc::new(authorise::Open),
+        destinations: destinations.clone(),
+        broker: broker.clone(),
+        authorise: Arc::new(config.access.rules),
         application: Arc::new(Example),
     })
     .await
-    .context("choose another address with --listen (clients) or --admin (operators)")?;
-    greet(gateway.address()?, gateway.admin_address(), &shown);
-    gateway
-        .run(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            tracing::info!("stopping");
-        })
-        .await;
+    .context("choose another address for clients with --listen")?;
+    let notifier =
+        Notifier::bind(notifier::Parts { config: config.notifier, broker, destinations })
+            .await
+            .context("choose another address for services, which speak gRPC, with --grpc")?;
+    gateway.register(admin.registry());
+    notifier.metrics().register(admin.registry());
+    let admin = admin.serve()?;
+    let listening = Listening { clients: gateway.address()?, services: notifier.address()?, admin };
+    listening.greet(&config.gateway, config.access.rules);
+    let stop = || stopping.clone().cancelled_owned();
+    tokio::join!(gateway.run(stop()), notifier.run(stop()));
     Ok(())
 }
 
-/// Says where to point a browser, and what to paste.
-#[expect(clippy::print_stdout, reason = "what the command is asked to say")]
-fn greet(address: SocketAddr, admin: Option<SocketAddr>, config: &gateway::Config) {
-    // Nobody can point a browser to 0.0.0.0.
-    let at = |address: SocketAddr| match address {
-        any if any.ip().is_unspecified() => format!("localhost:{}", any.port()),
-        other => other.to_string(),
-    };
-    let host = at(address);
-    // As it was called, which may be no name that the shell would find.
-    let program = std::env::args().next().unwrap_or_else(|| "footbridge".into());
-    println!("Footbridge {}: one node for development\n", env!("CARGO_PKG_VERSION"));
-    let path = &config.path;
-    if config.console {
-        println!("  Console     http://{host}/");
-    }
-    println!("  WebSocket   ws://{host}{path}");
-    if let Some(admin) = admin {
-        println!("  Admin       http://{}/readyz  (and /livez, /metrics)", at(admin));
-    }
-    let origins =
-        if config.origins == Origins::any() { "any origin" } else { "the origins configured" };
-    let reach = if address.ip().is_loopback() {
-        "from this machine"
-    } else {
-        "from every machine that reaches this one"
-    };
-    println!(
-        "\n  Open to everybody {reach}: anonymous sessions, {origins}, every destination.\n  Not for \
+/// Where the node listens.
+struct Listening {
+    clients: SocketAddr,
+    services: SocketAddr,
+    admin: Serving,
+}
+
+impl Listening {
+    /// Says where to point a browser, and what to paste.
+    #[expect(clippy::print_stdout, reason = "what the command is asked to say")]
+    fn greet(&self, config: &gateway::Config, rules: Rules) {
+        let (host, services) = (shown(self.clients), shown(self.services));
+        // As it was called, which may be no name that the shell would find.
+        let program = std::env::args().next().unwrap_or_else(|| "footbridge".into());
+        println!("Footbridge {}: one node for development\n", env!("CARGO_PKG_VERSION"));
+        let path = &config.path;
+        if config.console {
+            println!("  Console     http://{host}/");
+        }
+        println!("  WebSocket   ws://{host}{path}");
+        println!("  gRPC        http://{services}");
+        println!("  Admin       {}", self.admin);
+        let origins =
+            if config.origins == Origins::any() { "any origin" } else { "the origins configured" };
+        let destinations = match rules {
+            Rules::Open => "every destination",
+            Rules::Default => "SUBSCRIBE to topics and SEND to /app",
+        };
+        let reach = if self.clients.ip().is_loopback() && self.services.ip().is_loopback() {
+            "from this machine"
+        } else {
+            "from every machine that reaches this one"
+        };
+        println!(
+            "\n  Open to everybody {reach}: anonymous sessions, {origins}, {destinations}.\n  Not for \
          the internet. Messages live in memory and go when this process does. Ctrl-C stops it.\n\n\
          Paste this into a page that loads stomp.umd.min.js of @stomp/stompjs:\n\n\
          \x20 const client = new StompJs.Client({{ brokerURL: 'ws://{host}{path}' }});\n\
@@ -125,6 +125,8 @@ fn greet(address: SocketAddr, admin: Option<SocketAddr>, config: &gateway::Confi
          \x20 client.activate();\n\n\
          Or from another terminal:\n\n\
          \x20 {program} listen --url ws://{host}{path} /topic/public\n\
-         \x20 {program} send --url ws://{host}{path} /topic/public hello\n"
-    );
+         \x20 {program} send --url ws://{host}{path} /topic/public hello\n\
+         \x20 {program} send --grpc=http://{services} /topic/public hello\n"
+        );
+    }
 }

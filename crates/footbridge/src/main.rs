@@ -2,6 +2,7 @@
 //!
 //! The only place that names concrete brokers and stores, and the only one that uses `anyhow`.
 
+mod admin;
 mod bench;
 mod check_config;
 mod client;
@@ -12,6 +13,9 @@ mod file_limit;
 mod listen;
 mod log;
 mod send;
+mod serve_gateway;
+mod serve_notifier;
+mod serving;
 
 use std::process::ExitCode;
 
@@ -34,6 +38,10 @@ struct Cli {
 enum Command {
     /// Run one node with everything inside, for development: no other server, no configuration.
     Dev(dev::Command),
+    /// Run a node that clients connect to. RabbitMQ carries messages between nodes.
+    Gateway(serve_gateway::Command),
+    /// Run the gRPC service by which other services send to clients, on whichever node they are.
+    Notifier(serve_notifier::Command),
     /// Send a message, or one for each line of standard input.
     Send(send::Command),
     /// Print the messages that arrive at destinations.
@@ -47,6 +55,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Dev(command) => command.run(),
+        Command::Gateway(command) => command.run(),
+        Command::Notifier(command) => command.run(),
         Command::Send(command) => command.run(),
         Command::Listen(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -1,9 +1,12 @@
 //! Who a client is and what it may do: everything a client asks for passes here.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use broker::Destination;
 use broker::destination::Verb;
 use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
 
 /// Who a session belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,21 +51,108 @@ pub trait Authorise: Send + Sync + 'static {
     ) -> Result<(), Refusal>;
 }
 
-/// Allows everything to everybody: `login` names the user, and no passcode is asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Open;
+/// Who may do what, as long as nobody can prove who they are. In configuration `access.rules`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rules {
+    /// Everybody is anonymous, whatever they say, and may listen to topics and send to the
+    /// application.
+    #[default]
+    Default,
+    /// Everybody is who they say they are and may do everything.
+    Open,
+}
 
-/// The user name of a session that named none.
+/// As the configuration says it.
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::Open => "open",
+        })
+    }
+}
+
+/// The user name of a session that named none, or is not believed.
 const ANONYMOUS: ByteString = ByteString::from_static("anonymous");
 
 #[async_trait]
-impl Authorise for Open {
+impl Authorise for Rules {
     async fn principal(&self, credentials: Credentials) -> Result<Principal, Refusal> {
-        let name = credentials.login.filter(|login| !login.is_empty()).unwrap_or(ANONYMOUS);
+        let said = credentials.login.filter(|login| !login.is_empty());
+        let name = match self {
+            Self::Default => ANONYMOUS,
+            Self::Open => said.unwrap_or(ANONYMOUS),
+        };
         Ok(Principal { name })
     }
 
-    fn check(&self, _: &Principal, _: Verb, _: &Destination) -> Result<(), Refusal> {
-        Ok(())
+    fn check(&self, _: &Principal, verb: Verb, destination: &Destination) -> Result<(), Refusal> {
+        match (self, verb, destination) {
+            (Self::Open, _, _)
+            | (Self::Default, Verb::Subscribe, Destination::Topic(_))
+            | (Self::Default, Verb::Send, Destination::App(_)) => Ok(()),
+            (Self::Default, _, _) => Err(Refusal::Forbidden(format!(
+                "{verb} to {kind} destinations is not allowed: clients may SUBSCRIBE to topics and \
+                 SEND to the application, unless the server's configuration says \
+                 access.rules = \"open\"",
+                kind = destination.kind(),
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::Destinations;
+
+    use super::*;
+
+    fn allowed(rules: Rules, verb: Verb, destination: &str) -> bool {
+        let destination = Destinations::default().parse(destination, verb).unwrap();
+        let anonymous = Principal { name: ANONYMOUS };
+        match rules.check(&anonymous, verb, &destination) {
+            Ok(()) => true,
+            Err(Refusal::Forbidden(why)) => {
+                assert!(why.contains("access.rules = \"open\""), "{why}");
+                false
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn by_default_clients_listen_to_topics_and_send_to_the_application_only() {
+        for (verb, destination, expected) in [
+            (Verb::Subscribe, "/topic/a", true),
+            (Verb::Subscribe, "/topic/#", true),
+            (Verb::Send, "/app/message", true),
+            (Verb::Send, "/topic/a", false),
+            (Verb::Subscribe, "/app/message", false),
+            (Verb::Send, "/queue/q", false),
+            (Verb::Subscribe, "/queue/q", false),
+            (Verb::Subscribe, "/exchange/amq.topic/#", false),
+            (Verb::Send, "/amq/queue/q", false),
+            (Verb::Send, "/user/ann/queue/x", false),
+            (Verb::Subscribe, "/user/queue/x", false),
+            (Verb::Subscribe, "/group/g", false),
+        ] {
+            assert_eq!(
+                allowed(Rules::Default, verb, destination),
+                expected,
+                "{verb} {destination}"
+            );
+            assert!(allowed(Rules::Open, verb, destination), "{verb} {destination}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_without_a_proof_is_believed_only_where_everything_is_open() {
+        let said = Credentials { login: Some("ann".into()), passcode: Some("secret".into()) };
+        for (rules, name) in [(Rules::Default, "anonymous"), (Rules::Open, "ann")] {
+            assert_eq!(rules.principal(said.clone()).await.unwrap().name, name);
+            let silent = rules.principal(Credentials::default()).await.unwrap();
+            assert_eq!(silent.name, "anonymous");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway's own settings, section `[gateway]`, and the admin port's, section `[admin]`.
+//! The gateway's own settings, section `[gateway]`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -45,14 +45,6 @@ pub struct Config {
     pub drain: Duration,
 }
 
-/// The port for operators.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Admin {
-    /// Address and port for `/metrics`, `/livez` and `/readyz`. Port 0 takes a free one.
-    pub listen: SocketAddr,
-}
-
 /// A value that cannot work, with its key in its section.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {why}")]
@@ -81,12 +73,6 @@ impl Default for Config {
             max_unconfirmed: 256,
             drain: Duration::from_secs(25),
         }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)) }
     }
 }
 

@@ -14,9 +14,8 @@
 //! - Nothing a client sends stops the node or another session.
 //! - Every queue is bounded; what happens when it is full stands beside it.
 //!
-//! Not here: which broker, which application and who is allowed what; the command that runs it.
+//! Not here: which broker and which application; the port for operators; the command that runs it.
 
-mod admin;
 pub mod application;
 pub mod authorise;
 mod clock;
@@ -40,11 +39,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use broker::{Broker, Destinations};
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 pub use self::close::CloseReason;
-pub use self::config::{Admin, Config, Invalid};
+pub use self::config::{Config, Invalid};
 use self::node::{Node, Sessions};
 
 /// What a gateway is made of.
@@ -55,8 +55,6 @@ pub struct Parts {
     pub stomp: stomp::Config,
     /// Limits of WebSockets.
     pub websocket: websocket::Config,
-    /// The admin port; `None` opens none.
-    pub admin: Option<Admin>,
     /// The table of prefixes.
     pub destinations: Destinations,
     /// Where messages go.
@@ -67,19 +65,17 @@ pub struct Parts {
     pub application: Arc<dyn application::Application>,
 }
 
-/// A gateway that is bound to its ports.
+/// A gateway that is bound to its port.
 pub struct Gateway {
     node: Arc<Node>,
     listener: TcpListener,
-    admin: Option<TcpListener>,
 }
 
 impl Gateway {
-    /// Binds the ports, so that clients can connect (and wait) from here on.
+    /// Binds the port, so that clients can connect (and wait) from here on.
     pub async fn bind(parts: Parts) -> Result<Self, BindError> {
-        let Parts { config, stomp, websocket, admin, destinations, .. } = parts;
+        let Parts { config, stomp, websocket, destinations, .. } = parts;
         let listener = listener::bind(config.listen)?;
-        let admin = admin.map(|admin| listener::bind(admin.listen)).transpose()?;
         let metrics = Arc::new(metrics::Metrics::new());
         let hub = hub::Hub::new(Arc::clone(&parts.broker), config.linger, Arc::clone(&metrics));
         let node = Arc::new(Node {
@@ -96,7 +92,7 @@ impl Gateway {
             metrics,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { node, listener, admin })
+        Ok(Self { node, listener })
     }
 
     /// The address that clients connect to.
@@ -104,17 +100,16 @@ impl Gateway {
         self.listener.local_addr()
     }
 
-    /// The address of the admin port.
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+    /// Adds what it counts to `registry`, which keeps its own hold of it.
+    pub fn register(&self, registry: &mut Registry) {
+        self.node.metrics.register(registry);
     }
 
     /// Serves until `shutdown` resolves, then closes every session and returns when all are gone
     /// or the configured time is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { node, listener, admin } = self;
+        let Self { node, listener } = self;
         let clock = tokio::spawn(Arc::clone(&node.clock).run());
-        let admin = admin.map(|listener| tokio::spawn(admin::serve(listener, Arc::clone(&node))));
         tokio::select! {
             () = listener::accept(listener, Arc::clone(&node)) => {}
             () = shutdown => {}
@@ -125,9 +120,6 @@ impl Gateway {
             tracing::warn!(sessions = node.tasks.len(), "stopping although sessions are left");
         }
         clock.abort();
-        if let Some(admin) = admin {
-            admin.abort();
-        }
     }
 }
 

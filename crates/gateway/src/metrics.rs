@@ -3,12 +3,9 @@
 //! Labels come from closed lists, never from a destination, user or session. Counters of the hot
 //! path are resolved once, here, and not looked up per frame.
 
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -33,10 +30,6 @@ pub(crate) struct Metrics {
     delivery_seconds: Histogram,
     publishes: Family<Published, Counter>,
     confirm_seconds: Histogram,
-    broker_connected: Gauge,
-    broker_gaps: Gauge<u64, AtomicU64>,
-    /// Locked while a scrape is written.
-    registry: Mutex<Registry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,9 +88,6 @@ impl Metrics {
             delivery_seconds: seconds(),
             publishes: Family::default(),
             confirm_seconds: seconds(),
-            broker_connected: Gauge::default(),
-            broker_gaps: Gauge::default(),
-            registry: Mutex::default(),
         };
         for reason in CloseReason::ALL {
             drop(metrics.sessions_closed.get_or_create(&Closed { reason: reason.label() }));
@@ -105,12 +95,11 @@ impl Metrics {
         for outcome in PublishOutcome::ALL {
             drop(metrics.publishes.get_or_create(&Published { outcome: outcome.label() }));
         }
-        metrics.register();
         metrics
     }
 
-    fn register(&self) {
-        let mut registry = self.registry.lock();
+    /// Adds them to `registry` under the prefixes `gateway` and `broker`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let gateway = registry.sub_registry_with_prefix("gateway");
         gateway.register("sessions", "Sessions on this node now", self.sessions.clone());
         gateway.register(
@@ -162,16 +151,6 @@ impl Metrics {
             self.delivery_seconds.clone(),
         );
         let broker = registry.sub_registry_with_prefix("broker");
-        broker.register(
-            "connected",
-            "Whether the broker can be reached",
-            self.broker_connected.clone(),
-        );
-        broker.register(
-            "gaps",
-            "Times that topic messages may have been missed, since start",
-            self.broker_gaps.clone(),
-        );
         broker.register("publishes", "Messages published, by outcome", self.publishes.clone());
         broker.register_with_unit(
             "confirm",
@@ -205,15 +184,5 @@ impl Metrics {
     pub(crate) fn published(&self, outcome: PublishOutcome, after: Duration) {
         self.publishes.get_or_create(&Published { outcome: outcome.label() }).inc();
         self.confirm_seconds.observe(after.as_secs_f64());
-    }
-
-    /// All metrics in the OpenMetrics text format.
-    pub(crate) fn text(&self, broker: &broker::BrokerState) -> String {
-        self.broker_connected.set((broker.link == broker::Link::Up).into());
-        self.broker_gaps.set(broker.gaps);
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = encode(&mut text, &self.registry.lock());
-        text
     }
 }

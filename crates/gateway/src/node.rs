@@ -133,8 +133,4 @@ impl Sessions {
             mailbox.close(CloseReason::Drain);
         }
     }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.mailboxes.lock().draining
-    }
 }

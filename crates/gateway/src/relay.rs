@@ -342,23 +342,3 @@ impl From<crate::application::CallError> for Refused {
         Self { reason: CloseReason::Protocol, message: error.to_string() }
     }
 }
-
-/// Whether a header of a SEND frame is the server's to set, and is dropped.
-fn is_reserved(name: &ByteString) -> bool {
-    use stomp::header;
-    const RESERVED: [&str; 8] = [
-        header::ACK,
-        header::CONTENT_LENGTH,
-        header::DESTINATION,
-        header::MESSAGE_ID,
-        header::RECEIPT,
-        header::REDELIVERED,
-        header::SUBSCRIPTION,
-        header::TRANSACTION,
-    ];
-    // A version without escapes writes control characters and colons as spaces, and its readers
-    // trim those: what would read as a reserved name then is one.
-    let blank = |c: char| c.is_whitespace() || c.is_control() || c == ':';
-    let name = name.trim_matches(blank);
-    RESERVED.contains(&name) || name.starts_with("x-footbridge-")
-}

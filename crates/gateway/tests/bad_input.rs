@@ -260,10 +260,8 @@ async fn what_is_no_handshake_gets_the_status_that_says_so() {
 }
 
 #[tokio::test]
-async fn operators_see_health_and_metrics() {
+async fn operators_see_metrics() {
     let node = Node::start(config()).await;
-    assert!(node.get(node.admin, "/livez").await.ends_with("live\n"));
-    assert!(node.get(node.admin, "/readyz").await.ends_with("ready\n"));
     let mut client = node.connect().await;
     client.subscribe("s", "/topic/a").await;
     client.publish("/topic/a", "x").await;
@@ -274,10 +272,9 @@ async fn operators_see_health_and_metrics() {
         ("gateway_frames_received_total{command=\"SEND\"}", 1.0),
         ("gateway_messages_sent_total", 1.0),
         ("gateway_fan_out_sessions_count", 1.0),
-        ("broker_connected", 1.0),
         ("broker_publishes_total{outcome=\"confirmed\"}", 1.0),
     ] {
-        assert_eq!(node.metric(name).await, value, "{name}");
+        assert_eq!(node.metric(name), value, "{name}");
     }
     client.send(Frame::new(Command::Disconnect)).await;
     node.wait_for_metric("gateway_sessions", 0.0).await;

@@ -4,7 +4,7 @@
 //! header that is the server's to set.
 
 use broker::destination::{Kind, Verb};
-use broker::{Destination, Destinations, Message};
+use broker::{Destination, Destinations, Message, header};
 use bytes::Bytes;
 use bytestring::ByteString;
 use proto::v1::message::Body;
@@ -16,24 +16,9 @@ use crate::refusal::Refusal;
 
 const CONTENT_TYPE: ByteString = ByteString::from_static("content-type");
 
-/// Headers that the protocol or the server sets.
-const RESERVED: [&str; 8] = [
-    "ack",
-    "content-length",
-    "destination",
-    "message-id",
-    "receipt",
-    "redelivered",
-    "subscription",
-    "transaction",
-];
-
 /// Headers that are fields of a message, and the fields.
 const FIELDS: [(&str, &str); 2] =
     [("content-type", "message.content_type"), ("persistent", "message.persistent")];
-
-/// What the names of the server's own headers begin with.
-const OURS: &str = "x-footbridge-";
 
 /// The longest name or content type in bytes: AMQP's short string.
 const SHORT: usize = 255;
@@ -133,9 +118,8 @@ fn check_header(index: usize, name: &str, value: &str, limit: usize) -> Result<(
             format!("is too long: name and value have {length} bytes and may have {limit}");
         return Err(Refusal::invalid(field(""), problem));
     }
-    // STOMP 1.0 trims names: what would read as a reserved name then is one.
-    let name = name.trim();
-    if RESERVED.contains(&name) || name.starts_with(OURS) {
+    let name = header::as_read(name);
+    if header::is_reserved(name) {
         let problem = format!("is reserved: the server sets '{name}'");
         return Err(Refusal::invalid(field(".name"), problem));
     }

@@ -96,6 +96,7 @@ impl Subject {
         let mut child = Running(
             Command::new(std::env::current_exe()?)
                 .args(["dev", "--listen", &listen.to_string(), "--admin", &admin.to_string()])
+                .args(["--grpc", "127.0.0.1:0"])
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log.try_clone()?)

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::Config;
+use super::{Config, Role};
 
 /// A value that cannot work.
 #[derive(Debug)]
@@ -16,32 +16,32 @@ pub(super) struct Conflict {
 
 impl Config {
     /// Every section's own check, then what no section can see alone.
-    pub(super) fn conflicts(&self) -> Vec<Conflict> {
+    pub(super) fn conflicts(&self, role: Role) -> Vec<Conflict> {
         let conflict = |section, key, why| Conflict { section, key, why };
         let of_sections = [
             self.gateway.check().err().map(|wrong| conflict("gateway", wrong.key, wrong.why)),
+            self.notifier.check().err().map(|wrong| conflict("notifier", wrong.key, wrong.why)),
             self.stomp.check().err().map(|wrong| conflict("stomp", wrong.key, wrong.why)),
             self.websocket.check().err().map(|wrong| conflict("websocket", wrong.key, wrong.why)),
+            self.rabbitmq.check().err().map(|wrong| conflict("rabbitmq", wrong.key, wrong.why)),
             self.embedded.check().err().map(|wrong| conflict("embedded", wrong.key, wrong.why)),
             self.log.check().err().map(|wrong| conflict("log", wrong.key, wrong.why)),
         ];
-        let between = [
-            overlap(self.gateway.listen, self.admin.listen).then(|| {
-                let why = format!(
-                    "{} is taken by gateway.listen, {}; use another port",
-                    self.admin.listen, self.gateway.listen
-                );
-                conflict("admin", "listen", why)
-            }),
-            (self.websocket.max_message < self.stomp.max_frame).then(|| {
-                let why = format!(
-                    "{} is below stomp.max_frame, {}: such a frame could not arrive in one message",
-                    self.websocket.max_message, self.stomp.max_frame
-                );
-                conflict("websocket", "max_message", why)
-            }),
-        ];
-        of_sections.into_iter().chain(between).flatten().collect()
+        let between = [(self.websocket.max_message < self.stomp.max_frame).then(|| {
+            let why = format!(
+                "{} is below stomp.max_frame, {}: such a frame could not arrive in one message",
+                self.websocket.max_message, self.stomp.max_frame
+            );
+            conflict("websocket", "max_message", why)
+        })];
+        let listeners = role.listeners(self);
+        let taken = listeners.iter().enumerate().filter_map(|(n, &(section, address))| {
+            let (other, taken) =
+                listeners[..n].iter().find(|(_, other)| overlap(*other, address))?;
+            let why = format!("{address} is taken by {other}.listen, {taken}; use another port");
+            Some(conflict(section, "listen", why))
+        });
+        taken.chain(of_sections.into_iter().chain(between).flatten()).collect()
     }
 }
 

@@ -12,10 +12,10 @@ use super::file::File;
 use super::keys::Keys;
 use super::mistake::{ConfigError, Mistake, Mistakes};
 use super::setting::{Origin, Setting};
-use super::{Config, environment};
+use super::{Config, Role, environment, secret};
 
 /// A configuration together with where its values come from. Displays as TOML that holds every key
-/// and can be saved and loaded.
+/// and can be saved and loaded, once the passwords that it does not show are put in.
 #[derive(Debug)]
 pub(crate) struct Effective {
     /// The values.
@@ -32,13 +32,14 @@ impl Effective {
     pub(crate) fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
-        base: &Config,
+        role: Role,
     ) -> Result<Self, ConfigError> {
-        Self::laid_over(base, file.map(File::read).transpose()?, environment)
+        Self::laid_over(&role.defaults(), role, file.map(File::read).transpose()?, environment)
     }
 
     pub(super) fn laid_over(
         base: &Config,
+        role: Role,
         file: Option<File>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
@@ -62,7 +63,7 @@ impl Effective {
         let config = Config::deserialize(values.clone()).map_err(Mistake::of_the_whole)?;
         let effective = Self { config, values, origins };
         let faulty: Vec<String> = mistakes.iter().map(|mistake| mistake.section.clone()).collect();
-        for conflict in effective.config.conflicts() {
+        for conflict in effective.config.conflicts(role) {
             // What seems to conflict may be right once the section's other mistakes are.
             if !faulty.iter().any(|section| section == conflict.section) {
                 mistakes.push(effective.mistake(conflict));
@@ -120,6 +121,7 @@ fn lay_over(under: &mut Table, over: Table) {
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let defaults = Table::try_from(Config::default()).map_err(|_| fmt::Error)?;
         writeln!(f, "# A value without a remark is the default.")?;
         for (section, keys) in &self.values {
             writeln!(f, "\n[{section}]")?;
@@ -129,7 +131,12 @@ impl fmt::Display for Effective {
             };
             let keys = || keys.as_table().into_iter().flatten();
             for (key, value) in keys().filter(|(_, value)| !value.is_table()) {
-                writeln!(f, "{key} = {value}{}", remark(key))?;
+                if secret::is_secret(section, key) {
+                    let value = secret::without(value, &defaults[section][key]);
+                    writeln!(f, "{key} = {value}{}", remark(key))?;
+                } else {
+                    writeln!(f, "{key} = {value}{}", remark(key))?;
+                }
             }
             for (key, value) in keys() {
                 if let Value::Table(entries) = value {

@@ -10,6 +10,7 @@ use toml::{Spanned, Value};
 use super::keys::Keys;
 use super::mistake::{ConfigError, Mistake, Mistakes};
 use super::place::Place;
+use super::secret;
 use super::setting::{Origin, Setting, fitting};
 
 /// The text of a file.
@@ -82,8 +83,10 @@ impl File {
         value: Spanned<DeValue<'_>>,
         keys: &Keys<'_>,
     ) -> Result<Setting, Mistake> {
-        let origin = self.origin(key.span());
-        let key = key.get_ref().as_ref();
+        let (place, key) = (self.place(key.span()), key.get_ref().as_ref());
+        let is_secret = secret::is_secret(section, key);
+        let place = if is_secret { place.without_value() } else { place };
+        let origin = Origin::File(Box::new(place));
         if keys.default(section, key).is_none() {
             return Err(keys.unknown(section, Some(key), origin));
         }
@@ -91,7 +94,8 @@ impl File {
         match fitting(section, key, value) {
             Ok(value) => Ok(Setting { section: section.into(), key: key.into(), value, origin }),
             Err(error) => {
-                let origin = self.origin(error.span().unwrap_or(at));
+                let within = || self.origin(error.span().unwrap_or(at));
+                let origin = if is_secret { origin } else { within() };
                 Err(keys.unfit(section, key, error.message(), origin))
             }
         }

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use super::mistake::Mistake;
+use super::secret;
 use super::setting::Origin;
 
 /// The keys with their default values, section by section.
@@ -60,7 +61,12 @@ impl Keys<'_> {
         let right = |value| format!("right would be {}", origin.assignment(section, key, value));
         let sample = self.default(section, key).and_then(|default| sample(default, why));
         let hints = sample.as_ref().map(right).into_iter().collect();
-        let what = format!("{section}.{key}: {}", in_words(why));
+        let what = if secret::is_secret(section, key) {
+            // The reason would quote the value.
+            format!("{section}.{key}: expected a list of texts")
+        } else {
+            format!("{section}.{key}: {}", in_words(why))
+        };
         Mistake { section: section.to_owned(), origin: Some(origin), what, hints }
     }
 

@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! - A [`Config`] that was loaded has passed every check: each key alone, each section, and the
-//!   sections against each other.
+//!   sections against each other, as far as its [`Role`] uses them.
+//! - Whatever is shown of it, mistakes included, shows no password.
 //! - Nothing that was said is ignored: what is no section or no key is refused. The one exception
 //!   are variables without `__` that resemble no key, as Kubernetes makes them of a Service named
 //!   `footbridge`.
@@ -21,6 +22,8 @@ mod file;
 mod keys;
 mod mistake;
 mod place;
+mod role;
+mod secret;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -32,7 +35,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::effective::Effective;
 pub(crate) use self::environment::environment;
 pub(crate) use self::mistake::ConfigError;
-use crate::log;
+pub(crate) use self::role::Role;
+use crate::{admin, log};
 
 /// Everything that can be configured, a field for each section.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,30 +44,44 @@ use crate::log;
 pub(crate) struct Config {
     /// Where clients connect, and what each may cost the node.
     pub(crate) gateway: gateway::Config,
+    /// Where services connect, and what each may cost the node.
+    pub(crate) notifier: notifier::Config,
     /// The port for operators.
-    pub(crate) admin: gateway::Admin,
+    pub(crate) admin: admin::Config,
+    /// What clients may do.
+    pub(crate) access: Access,
     /// Limits and heart-beats of STOMP sessions.
     pub(crate) stomp: stomp::Config,
     /// Limits of WebSockets.
     pub(crate) websocket: websocket::Config,
     /// Which prefix means which kind of destination.
     pub(crate) destinations: broker::destination::Config,
+    /// How to reach RabbitMQ, and how much to hold for it.
+    pub(crate) rabbitmq: broker_rabbitmq::Config,
     /// Limits of the broker inside the process.
     pub(crate) embedded: broker_embedded::Config,
     /// What is logged, and how.
     pub(crate) log: log::Config,
 }
 
+/// What clients may do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Access {
+    /// Who may do what.
+    pub(crate) rules: gateway::authorise::Rules,
+}
+
 impl Config {
-    /// What `base` becomes with `file` and `environment` laid over it.
+    /// What the defaults of `role` become with `file` and `environment` laid over them.
     ///
     /// # Errors
     /// The file cannot be read, or there are mistakes: see [`ConfigError`].
     pub(crate) fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
-        base: Self,
+        role: Role,
     ) -> Result<Self, ConfigError> {
-        Effective::load(file, environment, &base).map(|effective| effective.config)
+        Effective::load(file, environment, role).map(|effective| effective.config)
     }
 }

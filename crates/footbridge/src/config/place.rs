@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::secret;
+
 /// A stretch of one line.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
@@ -13,7 +15,7 @@ pub(super) struct Place {
     column: usize,
     /// In characters, at least 1.
     width: usize,
-    /// The line's text.
+    /// The line's text, without passwords.
     pub(super) text: String,
 }
 
@@ -30,8 +32,15 @@ impl Place {
             line: before.matches('\n').count() + 1,
             column: before[start..].chars().count() + 1,
             width: width.max(1),
-            text: line.to_owned(),
+            text: secret::masked(line),
         }
+    }
+
+    /// The same without anything of the line behind its own stretch.
+    pub(super) fn without_value(mut self) -> Self {
+        self.text = self.text.chars().take(self.column - 1 + self.width).collect();
+        self.text.push_str(" = ...");
+        self
     }
 
     /// The line with carets beneath, three lines that begin with a margin of `margin` columns.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use broker::destination::{App, Verb};
-use broker::{Confirm, Destination, Message, PublisherId};
+use broker::{Confirm, Destination, Message, PublisherId, header};
 use bytestring::ByteString;
 use stomp::Headers;
 use stomp::action::Publish;
 
-use super::{Refused, is_reserved, not_available, refuse_promises};
+use super::{Refused, not_available, refuse_promises};
 use crate::application::Call;
 use crate::authorise::Principal;
 use crate::node::Node;
@@ -90,7 +90,7 @@ fn is_persistent(headers: &Headers, receipted: bool) -> bool {
 fn own_headers(headers: &Headers) -> Vec<(ByteString, ByteString)> {
     headers
         .iter()
-        .filter(|(name, _)| !is_reserved(name))
+        .filter(|(name, _)| !header::is_reserved(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }

@@ -93,9 +93,9 @@ fn two_listeners_may_share_a_port_only_at_different_addresses() {
 fn a_default_that_cannot_work_is_called_a_default() {
     let mut base = Config::default();
     base.gateway.prefetch = 0;
-    let error = Config::load(None, [], base).unwrap_err();
+    let error = load("", "", &base).unwrap_err();
     expect![[r#"
         gateway.prefetch: 0 would refuse everything; use 1 or more
           = gateway.prefetch has its default"#]]
-    .assert_eq(&error.to_string());
+    .assert_eq(&error);
 }

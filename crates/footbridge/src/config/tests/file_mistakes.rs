@@ -19,12 +19,12 @@ fn an_unknown_section_or_key_names_the_right_ones() {
     check(
         "[logs]\nformat = 'json'",
         expect![[r#"
-        footbridge.toml:1:2: there is no section `logs`
-          |
-        1 | [logs]
-          |  ^^^^
-          = did you mean [log]?
-          = the sections are gateway, admin, stomp, websocket, destinations, embedded, log"#]],
+            footbridge.toml:1:2: there is no section `logs`
+              |
+            1 | [logs]
+              |  ^^^^
+              = did you mean [log]?
+              = the sections are gateway, notifier, admin, access, stomp, websocket, destinations, rabbitmq, embedded, log"#]],
     );
     check(
         "[stomp]\nmax-header = 1\nmaxFrame = 2\nsomething = 3",
@@ -64,12 +64,12 @@ fn an_unknown_section_or_key_names_the_right_ones() {
     check(
         "listen = 'localhost'",
         expect![[r#"
-        footbridge.toml:1:1: there is no section `listen`
-          |
-        1 | listen = 'localhost'
-          | ^^^^^^
-          = `listen` is a key of [gateway] and [admin]
-          = the sections are gateway, admin, stomp, websocket, destinations, embedded, log"#]],
+            footbridge.toml:1:1: there is no section `listen`
+              |
+            1 | listen = 'localhost'
+              | ^^^^^^
+              = `listen` is a key of [gateway] and [notifier] and [admin]
+              = the sections are gateway, notifier, admin, access, stomp, websocket, destinations, rabbitmq, embedded, log"#]],
     );
     check(
         "log = 'info'",
@@ -311,7 +311,7 @@ fn what_is_given_twice_shows_both_lines() {
 fn a_file_that_cannot_be_read_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let load = |path: &Path| {
-        let error = Config::load(Some(path), [], Config::default()).unwrap_err();
+        let error = Config::load(Some(path), [], Role::Gateway).unwrap_err();
         let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
         let folder = folder.path().display().to_string();
         format!("{error}{}", source.unwrap_or_default()).replace(&folder, "/etc")

@@ -4,8 +4,9 @@ use super::*;
 
 #[test]
 fn nothing_said_leaves_what_is_underneath() {
-    let base = crate::dev::defaults();
-    assert_eq!(Config::load(None, [], base.clone()).unwrap(), base);
+    for role in [Role::Gateway, Role::Notifier, Role::Dev] {
+        assert_eq!(Config::load(None, [], role).unwrap(), role.defaults());
+    }
     assert_eq!(loaded("", ""), Config::default());
 }
 
@@ -43,6 +44,11 @@ fn a_variable_says_the_same_as_a_line_of_the_file() {
             "FOOTBRIDGE_GATEWAY__ORIGINS=https://a.example, https://b.example",
             "[gateway]\norigins = ['https://a.example', 'https://b.example']",
         ),
+        (
+            "FOOTBRIDGE_RABBITMQ__URIS=amqp://a:b@c/%2f,amqp://a:b@d/%2f",
+            "[rabbitmq]\nuris = ['amqp://a:b@c/%2f', 'amqp://a:b@d/%2f']",
+        ),
+        ("FOOTBRIDGE_ACCESS__RULES=open", "[access]\nrules = 'open'"),
         ("FOOTBRIDGE_GATEWAY__ORIGINS=", "[gateway]\norigins = []"),
         (
             "FOOTBRIDGE_DESTINATIONS__PREFIXES={ \"/Events\" = \"topic\" }",

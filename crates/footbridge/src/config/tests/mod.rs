@@ -14,10 +14,14 @@ use super::*;
 
 /// Loads `text` as `footbridge.toml` and the variables, `NAME=value` a line each.
 fn load(text: &str, variables: &str, base: &Config) -> Result<Effective, String> {
+    load_as(Role::Gateway, text, variables, base)
+}
+
+fn load_as(role: Role, text: &str, variables: &str, base: &Config) -> Result<Effective, String> {
     let file = File { name: "footbridge.toml".into(), text: text.into() };
     let variables = variables.lines().filter_map(|line| line.split_once('='));
     let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Effective::laid_over(base, Some(file), environment).map_err(|error| error.to_string())
+    Effective::laid_over(base, role, Some(file), environment).map_err(|error| error.to_string())
 }
 
 fn loaded(text: &str, variables: &str) -> Config {

@@ -44,14 +44,17 @@ fn the_reference_explains_every_key() {
 }
 
 #[test]
-fn the_reference_says_how_dev_differs() {
-    let table = |config: Config| Table::try_from(config).unwrap();
-    let (dev, default) = (table(crate::dev::defaults()), table(Config::default()));
+fn the_reference_says_how_the_other_defaults_differ() {
+    let table = |role: Role| Table::try_from(role.defaults()).unwrap();
+    let default = table(Role::Gateway);
+    assert_eq!(default, Table::try_from(Config::default()).unwrap());
     let mut differing = Vec::new();
-    for (section, keys) in &dev {
-        for (key, value) in keys.as_table().unwrap() {
-            if default[section][key] != *value {
-                differing.push(format!("#     {section}.{key} = {value}"));
+    for role in [Role::Dev, Role::Notifier] {
+        for (section, keys) in &table(role) {
+            for (key, value) in keys.as_table().unwrap() {
+                if default[section][key] != *value {
+                    differing.push(format!("#     {section}.{key} = {value}"));
+                }
             }
         }
     }

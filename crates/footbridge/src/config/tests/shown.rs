@@ -8,7 +8,7 @@ use super::*;
 fn what_is_shown_can_be_saved_and_loaded_and_rounds_nothing() {
     let file = "[stomp]\nmax_body = 60001\n[gateway]\norigins = ['https://a.example']\n\
         [destinations.prefixes]\n\"/Q x\" = 'queue'";
-    for base in [Config::default(), crate::dev::defaults()] {
+    for base in [Config::default(), Role::Dev.defaults()] {
         let shown = load(file, "FOOTBRIDGE_LOG__LEVEL=warn,gateway=debug", &base).unwrap();
         assert_eq!(shown.config.stomp.max_body, ByteSize(60_001));
         assert_eq!(loaded(&shown.to_string(), ""), shown.config);
@@ -33,6 +33,22 @@ fn what_is_shown_says_where_it_comes_from() {
         "/topic" = "topic"
         "/user" = "user"
         "/x" = "topic"
+
+        [rabbitmq]
+        uris = ["amqp://guest:guest@127.0.0.1:5672/%2f"]
+        namespace = "footbridge"
+        topic_exchange = "amq.topic"
+        publish_timeout = "1m"
+        subscribe_timeout = "30s"
+        connect_timeout = "10s"
+        reconnect_pause = "5s"
+        heart_beat = "5s"
+        retained = "64.0 MiB"
+        max_message = "16.0 MiB"
+        publish_channels = 4
+        topic_prefetch = 1000
+        topic_queue_length = 100000
+        topic_queue_expiry = "2m"
 
         [embedded]
         max_queues = 1000

@@ -51,9 +51,9 @@ fn a_variable_is_named_in_its_mistake() {
         "",
         "FOOTBRIDGE_GATWAY__LISTEN=0.0.0.0:80",
         expect![[r#"
-        FOOTBRIDGE_GATWAY__LISTEN: there is no section `gatway`
-          = did you mean FOOTBRIDGE_GATEWAY__LISTEN?
-          = the sections are gateway, admin, stomp, websocket, destinations, embedded, log"#]],
+            FOOTBRIDGE_GATWAY__LISTEN: there is no section `gatway`
+              = did you mean FOOTBRIDGE_GATEWAY__LISTEN?
+              = the sections are gateway, notifier, admin, access, stomp, websocket, destinations, rabbitmq, embedded, log"#]],
     );
     check_with(
         "",

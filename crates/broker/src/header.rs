@@ -1,0 +1,46 @@
+//! Names of message headers: which of them are the server's.
+//!
+//! Whoever lets messages in asks here: the gateway drops such headers of a SEND, the notifier refuses
+//! a request that holds one.
+
+/// Headers that the protocol or the server sets on what a client receives.
+const RESERVED: [&str; 8] = [
+    "ack",
+    "content-length",
+    "destination",
+    "message-id",
+    "receipt",
+    "redelivered",
+    "subscription",
+    "transaction",
+];
+
+/// What the names of the server's own headers begin with.
+const OURS: &str = "x-footbridge-";
+
+/// Whether a sender may not set the header `name`, in any way that a client reads as one of those.
+pub fn is_reserved(name: &str) -> bool {
+    let name = as_read(name);
+    RESERVED.contains(&name) || name.starts_with(OURS)
+}
+
+/// The header's name as the simplest client reads it: STOMP 1.0, which has no escapes, is written
+/// control characters and colons as spaces, and its readers trim those.
+pub fn as_read(name: &str) -> &str {
+    name.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == ':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_would_read_as_a_reserved_name_is_one() {
+        for name in ["message-id", " message-id", "\u{1}ack:", "\treceipt\n", "x-footbridge-user"] {
+            assert!(is_reserved(name), "{name:?}");
+        }
+        for name in ["", "message", "acknowledged", "x-footbridge", "content-type", "reply-to"] {
+            assert!(!is_reserved(name), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What each of the processes takes from the one configuration: defaults and ports of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use gateway::authorise::Rules;
+use websocket::Origins;
+
+use super::Config;
+
+/// A process that reads the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// `footbridge gateway`.
+    Gateway,
+    /// `footbridge notifier`.
+    Notifier,
+    /// `footbridge dev`, which is both.
+    Dev,
+}
+
+impl Role {
+    /// What is in force where nobody says otherwise.
+    pub(crate) fn defaults(self) -> Config {
+        let mut config = Config::default();
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        match self {
+            Self::Gateway => {}
+            // So that it can run beside a gateway.
+            Self::Notifier => config.admin.listen = local(8082),
+            // Open, local, with the console.
+            Self::Dev => {
+                config.gateway.listen = local(8080);
+                config.gateway.origins = Origins::any();
+                config.gateway.console = true;
+                config.access.rules = Rules::Open;
+                config.stomp.max_frames_per_second = 0;
+            }
+        }
+        config
+    }
+
+    /// The sections whose `listen` it opens, with the addresses.
+    pub(super) fn listeners(self, config: &Config) -> Vec<(&'static str, SocketAddr)> {
+        let gateway = ("gateway", config.gateway.listen);
+        let notifier = ("notifier", config.notifier.listen);
+        let admin = ("admin", config.admin.listen);
+        match self {
+            Self::Gateway => vec![gateway, admin],
+            Self::Notifier => vec![notifier, admin],
+            Self::Dev => vec![gateway, notifier, admin],
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Values that hold passwords, and how they are shown.
+//!
+//! Invariant: no password leaves the configuration as text that somebody reads, be it right or wrong
+//! where it stands. Only its length may show, in a line of a file.
+
+use broker_rabbitmq::Uri;
+use toml::Value;
+
+/// Whether the value of a key may hold a password.
+pub(super) fn is_secret(section: &str, key: &str) -> bool {
+    (section, key) == ("rabbitmq", "uris")
+}
+
+/// The value of a secret key without its passwords. `default` is no secret: everybody can read it.
+pub(super) fn without(value: &Value, default: &Value) -> Value {
+    match value {
+        value if value == default => value.clone(),
+        Value::String(uri) => Uri::from(&**uri).to_string().into(),
+        Value::Array(values) => {
+            Value::Array(values.iter().map(|value| without(value, default)).collect())
+        }
+        value => value.clone(),
+    }
+}
+
+/// A line of a file with asterisks for what may be a password, wherever it stands: what it belongs to
+/// may be misspelt. As long as it was, so that carets beneath still point at what they should.
+pub(super) fn masked(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for word in line.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')) {
+        let (from, to) = password(word).unwrap_or((0, 0));
+        out.push_str(&word[..from]);
+        out.extend(word[from..to].chars().map(|_| '*'));
+        out.push_str(&word[to..]);
+    }
+    out
+}
+
+/// Where in a word there may be a password: from the first colon behind the scheme to the last @, or
+/// to the end if it is an AMQP URI that has none.
+fn password(word: &str) -> Option<(usize, usize)> {
+    let behind_scheme = word.find("://").map_or(0, |at| at + 3);
+    let from = behind_scheme + word[behind_scheme..].find(':')? + 1;
+    let amqp = word[..behind_scheme].contains("amqp");
+    let to = word.rfind('@').or(amqp.then(|| word.trim_end_matches(['"', '\'']).len()))?;
+    (from < to).then_some((from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_password_is_covered_and_nothing_moves() {
+        for (line, shown) in [
+            ("uri = 'amqp://ann:se@cret@host'", "uri = 'amqp://ann:*******@host'"),
+            ("uris = [\"a://b:ß@h\", \"c://d:e@f\"]", "uris = [\"a://b:*@h\", \"c://d:*@f\"]"),
+            ("uris = [amqp://ann:pw@host]", "uris = [amqp://ann:**@host]"),
+            ("uris = ann:pw@host:5672/%2f", "uris = ann:**@host:5672/%2f"),
+            ("uris = 'amqp://ann:pw'", "uris = 'amqp://ann:**'"),
+            ("origins = ['http://localhost:80']", "origins = ['http://localhost:80']"),
+            ("listen = '127.0.0.1:80'", "listen = '127.0.0.1:80'"),
+            ("uris = ['amqp://ann@host']", "uris = ['amqp://ann@host']"),
+        ] {
+            assert_eq!(masked(line), shown);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `footbridge notifier`: the gRPC service by which other services publish, with RabbitMQ as its
+//! broker.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use broker::{Broker, Destinations};
+use broker_rabbitmq::RabbitMqBroker;
+use notifier::{Notifier, Parts};
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use crate::admin::{Admin, Readiness};
+use crate::config::{Config, Role, environment};
+use crate::serving;
+
+/// Run the gRPC service by which other services send to clients, on whichever node they are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    options: serving::Options,
+}
+
+impl Command {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let options = self.options;
+        let mut config = Config::load(options.config.as_deref(), environment(), Role::Notifier)?;
+        config.notifier.listen = options.listen.unwrap_or(config.notifier.listen);
+        config.admin.listen = options.admin.unwrap_or(config.admin.listen);
+        config.log.init()?;
+        serving::block_on(serve(config))
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let drain = config.notifier.drain;
+    let rabbitmq = serving::listed(&config.rabbitmq.uris);
+    let broker = Arc::new(RabbitMqBroker::new(config.rabbitmq, Ulid::generate()));
+    let readiness = Readiness::follow(broker.state());
+    let stopping = serving::on_signal(&readiness)?;
+    let mut admin = Admin::bind(&config.admin, readiness).await?;
+    let notifier = Notifier::bind(Parts {
+        config: config.notifier,
+        broker: broker.clone(),
+        destinations: Destinations::new(&config.destinations),
+    })
+    .await
+    .context("choose another address for services with --listen")?;
+    notifier.metrics().register(admin.registry());
+    let admin = admin.serve()?;
+    serving::announce(
+        "notifier",
+        &[
+            ("gRPC", &format_args!("http://{}", notifier.address()?)),
+            ("Admin", &admin),
+            ("RabbitMQ", &rabbitmq),
+        ],
+    );
+    let mut deadline = Instant::now();
+    notifier
+        .run(async {
+            stopping.cancelled().await;
+            deadline = Instant::now() + drain;
+        })
+        .await;
+    serving::leave(&broker, deadline).await;
+    drop(admin);
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What the processes that serve have in common: where the configuration comes from, how they begin,
+//! what they say, how they end.
+//!
+//! Invariant: from the first line that is printed, SIGTERM and SIGINT end the process with exit code
+//! 0 and within its bounds.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use broker_rabbitmq::RabbitMqBroker;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Readiness;
+
+/// What is left for the good-bye to RabbitMQ in any case.
+const GOOD_BYE: Duration = Duration::from_secs(3);
+
+/// The command line of every process that serves.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Configuration file; the environment and the command line win over it.
+    #[arg(long, env = "FOOTBRIDGE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address and port to serve at; wins over the configuration.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Address and port for metrics and health; wins over the configuration.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+/// Runs `serve` to its end.
+pub(crate) fn block_on(serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve)
+}
+
+/// Fires with the first SIGTERM or SIGINT; by then `readiness` says that the process is draining.
+pub(crate) fn on_signal(readiness: &Arc<Readiness>) -> io::Result<CancellationToken> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (stopping, readiness) = (CancellationToken::new(), Arc::clone(readiness));
+    let stop = stopping.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        readiness.drain();
+        stop.cancel();
+    });
+    Ok(stopping)
+}
+
+/// Takes leave of RabbitMQ until `deadline`, or for a moment at least: confirms that are due are
+/// waited for, and what is ours there is deleted.
+pub(crate) async fn leave(broker: &RabbitMqBroker, deadline: Instant) {
+    let deadline = deadline.max(Instant::now() + GOOD_BYE);
+    if tokio::time::timeout_at(deadline, broker.close()).await.is_err() {
+        match broker.unconfirmed_bytes() {
+            0 => tracing::warn!("stopping without a good-bye to RabbitMQ"),
+            bytes => tracing::warn!(
+                bytes,
+                "stopping although RabbitMQ did not confirm everything: what was not confirmed may be \
+                 lost"
+            ),
+        }
+    }
+}
+
+/// Prints what runs here and where it listens, a line each. That nobody reads it is no reason not to
+/// serve.
+pub(crate) fn announce(what: &str, lines: &[(&str, &dyn fmt::Display)]) {
+    let mut text = format!("Footbridge {}: {what}\n\n", env!("CARGO_PKG_VERSION"));
+    for (name, value) in lines {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "  {name:<11} {value}");
+    }
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// URIs with a comma between, without their passwords.
+pub(crate) fn listed(uris: &[broker_rabbitmq::Uri]) -> String {
+    uris.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
