@@ -21,7 +21,7 @@ let channel;
 before(async () => {
   cluster = await Cluster.start();
   [a, b] = cluster.gateways;
-  const definition = loader.loadSync('footbridge/v1/notifications.proto', { includeDirs: [PROTO], defaults: true });
+  const definition = loader.loadSync('footbridge/v1/notifications.proto', { includeDirs: [PROTO], defaults: true, keepCase: true });
   const { Notifications } = grpc.loadPackageDefinition(definition).footbridge.v1;
   notifications = new Notifications(cluster.notifier.address, grpc.credentials.createInsecure());
   channel = await (await amqp.connect(cluster.rabbitmq.uri)).createConfirmChannel();
@@ -163,7 +163,7 @@ test('AMQP: what an application publishes to amq.topic reaches clients on both n
   const received = await Promise.all(sessions.map((session) => session.subscribe(`/topic/${topic}.#`)));
   await send('amq.topic', `${topic}.created`, 'by AMQP', {
     contentType: 'text/plain', correlationId: 'c-1', replyTo: 'replies', messageId: 'm-1', priority: 3, type: 'order', appId: 'shop',
-    expiration: '60000', timestamp: 1_700_000_000, headers: { word: 'w', number: 7 },
+    expiration: '60000', timestamp: 1_700_000_000, headers: { word: 'w', number: 70_000 },
   });
   for (const messages of received) {
     const { headers, body } = await messages.item(0);
@@ -171,7 +171,7 @@ test('AMQP: what an application publishes to amq.topic reaches clients on both n
     assert.equal(headers.destination, `/topic/${topic}.created`);
     for (const [name, value] of Object.entries({
       'content-type': 'text/plain', 'correlation-id': 'c-1', 'reply-to': '/reply-queue/replies', 'amqp-message-id': 'm-1', priority: '3',
-      type: 'order', 'app-id': 'shop', expiration: '60000', timestamp: '1700000000', word: 'w', number: '7',
+      type: 'order', 'app-id': 'shop', expiration: '60000', timestamp: '1700000000', word: 'w', number: '70000',
     })) assert.equal(headers[name], value, name);
   }
 });
