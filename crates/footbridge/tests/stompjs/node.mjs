@@ -1,4 +1,4 @@
-// Real footbridge processes, children of the test: `footbridge dev` as Node; for others see cluster.mjs.
+// Real footbridge processes, children of the test: `footbridge dev` as Node; for others see nodes.mjs.
 //
 // FOOTBRIDGE_BIN names the program; by default it is the workspace's release build, or else its
 // debug build. Every process listens on free ports of 127.0.0.1 and is stopped by its pid.

@@ -8,7 +8,7 @@ import grpc from '@grpc/grpc-js';
 import loader from '@grpc/proto-loader';
 import amqp from 'amqplib';
 import { Session, bodies, unique } from './clients.mjs';
-import { Cluster } from './cluster.mjs';
+import { Cluster } from './nodes.mjs';
 import { Log } from './node.mjs';
 
 const PROTO = fileURLToPath(new URL('../../../../proto/', import.meta.url));
