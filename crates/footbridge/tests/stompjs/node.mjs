@@ -1,7 +1,7 @@
-// A real `footbridge dev` child process, and the clients that the tests look at it with.
+// Real footbridge processes, children of the test: `footbridge dev` as Node; for others see nodes.mjs.
 //
 // FOOTBRIDGE_BIN names the program; by default it is the workspace's release build, or else its
-// debug build. Every node listens on free ports of 127.0.0.1 and is stopped by its pid.
+// debug build. Every process listens on free ports of 127.0.0.1 and is stopped by its pid.
 //
 // No test sleeps: it waits for a condition on a `Log`, and fails after PATIENCE. That something
 // does not happen is shown by something later in the same order that does.
@@ -72,53 +72,66 @@ export class Log extends Array {
   }
 }
 
-/** A running node. */
-export class Node {
+/** A child process that says on its output where it listens. */
+export class Process {
   #child;
   #exited;
   /** Its lines on stdout and stderr. */
   output = new Log();
 
-  /** Starts a node and waits until it says where it listens. */
-  static async start({ listen = '127.0.0.1:0', env = {} } = {}) {
-    const node = new Node();
-    const args = ['dev', '--listen', listen, '--admin', '127.0.0.1:0', '--grpc', '127.0.0.1:0'];
-    const child = spawn(program(), args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-    node.#child = child;
-    node.#exited = new Promise((resolve) => {
+  /** Starts `command` and waits until every one of `names` stands before a word at the begin of a line. */
+  async spawn(command, args, names, env = {}) {
+    const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = child;
+    this.#exited = new Promise((resolve) => {
       child.once('exit', (code, signal) => resolve({ code, signal }));
       child.once('error', (error) => resolve({ code: error.message, signal: null }));
     });
     for (const stream of [child.stdout, child.stderr]) {
-      createInterface(stream).on('line', (line) => node.output.add(line));
+      createInterface(stream).on('line', (line) => this.output.add(line));
     }
-    const said = (name) => node.output.map((line) => new RegExp(`^\\s*${name}\\s+(\\S+)`).exec(line)?.[1]).find(Boolean);
-    const early = node.#exited.then(({ code, signal }) => {
-      throw new Error(`footbridge dev ended with ${code ?? signal}:\n${node.output.join('\n')}`);
+    const early = this.#exited.then(({ code, signal }) => {
+      throw new Error(`${command} ${args[0]} ended with ${code ?? signal}:\n${this.output.join('\n')}`);
     });
-    const ready = node.output.until(() => said('Console') && said('WebSocket') && said('Admin'), 'a node that says where it listens');
+    const ready = this.output.until(() => names.every((name) => this.said(name)), `${args[0]} that says where it listens`);
     await Promise.race([ready, early]);
     early.catch(() => {});
-    node.console = said('Console');
-    node.url = said('WebSocket');
-    node.admin = said('Admin');
+    return this;
+  }
+
+  /** The word after `name` where it begins a line of the output. */
+  said(name) {
+    return this.output.map((line) => new RegExp(`^\\s*${name}\\s+(\\S+)`).exec(line)?.[1]).find(Boolean);
+  }
+
+  /** Stops the process as an operator would; resolves to its exit code. */
+  async stop() {
+    this.#child.kill('SIGTERM');
+    return (await this.#exited).code;
+  }
+
+  /** Kills the process, which has no chance to say good-bye. */
+  async kill() {
+    this.#child.kill('SIGKILL');
+    await this.#exited;
+  }
+}
+
+/** A running `footbridge dev`. */
+export class Node extends Process {
+  /** Starts a node and waits until it says where it listens. */
+  static async start({ listen = '127.0.0.1:0', env = {} } = {}) {
+    const node = new Node();
+    const args = ['dev', '--listen', listen, '--admin', '127.0.0.1:0', '--grpc', '127.0.0.1:0'];
+    await node.spawn(program(), args, ['Console', 'WebSocket', 'Admin'], env);
+    node.console = node.said('Console');
+    node.url = node.said('WebSocket');
+    node.admin = node.said('Admin');
     return node;
   }
 
   /** Address and port that clients connect to. */
   get address() {
     return new URL(this.console).host;
-  }
-
-  /** Stops the node as an operator would; resolves to its exit code. */
-  async stop() {
-    this.#child.kill('SIGTERM');
-    return (await this.#exited).code;
-  }
-
-  /** Kills the node, which has no chance to say good-bye. */
-  async kill() {
-    this.#child.kill('SIGKILL');
-    await this.#exited;
   }
 }
