@@ -1,6 +1,10 @@
 //! What clients cost RabbitMQ: nothing, however many there are.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and says what it measured")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it measured"
+)]
 
 mod support;
 
@@ -16,15 +20,12 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::support::{Gateway, gateway};
+use crate::support::{PATIENCE, Settings};
 
 type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// So many clients connect at a time.
 const CONNECTING: usize = 32;
-
-/// How long one thing may take that should come at once.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How much RabbitMQ may grow from 1,000 clients to 10,000, in bytes.
 const GROWTH: u64 = 16 << 20;
@@ -35,12 +36,17 @@ const LIMITS: Limits = Limits { frame: 65_536, headers: 100, header_length: 8_19
 async fn rabbitmq_holds_for_10_000_clients_what_it_holds_for_1_000() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let rabbitmq = RabbitMq::start().await.unwrap();
-    let nodes = [gateway(&rabbitmq.uri()).await, gateway(&rabbitmq.uri()).await];
+    let gateway = Settings::gateway()
+        .set("rabbitmq.uris", &rabbitmq.uri())
+        .set("access.rules", "open")
+        .set("log.level", "warn");
+    let mut nodes = [gateway.clone().start().await, gateway.start().await];
+    let urls = [nodes[0].websocket().await, nodes[1].websocket().await];
 
-    let mut clients = connect(&nodes, 0..1_000).await;
+    let mut clients = connect(&urls, 0..1_000).await;
     let few = Held::by(&rabbitmq).await;
     println!("1,000 clients: {few:?}");
-    clients.extend(connect(&nodes, 1_000..10_000).await);
+    clients.extend(connect(&urls, 1_000..10_000).await);
     let deadline = Instant::now() + Duration::from_secs(60);
     let many = loop {
         let many = Held::by(&rabbitmq).await;
@@ -59,12 +65,14 @@ async fn rabbitmq_holds_for_10_000_clients_what_it_holds_for_1_000() {
     assert_eq!((many.bindings, many.channels), (few.bindings, few.channels));
     assert!(many.memory <= few.memory + GROWTH, "{few:?}, then {many:?}");
     // They are there, and served.
-    let hello = Frame::new(Command::Send)
-        .with_header(header::DESTINATION, "/topic/all")
-        .with_body("hello");
+    let hello =
+        Frame::new(Command::Send).with_header(header::DESTINATION, "/topic/all").with_body("hello");
     send(&mut clients[0], &hello).await;
     for client in &mut clients {
         assert_eq!(receive(client, Command::Message).await.body, "hello");
+    }
+    for node in nodes {
+        node.stop().await;
     }
 }
 
@@ -98,11 +106,11 @@ impl Held {
 
 /// Connects clients to the nodes in turn. Each has two subscriptions: one topic that all have, and
 /// one that it shares with a hundredth of them.
-async fn connect(nodes: &[Gateway], clients: Range<usize>) -> Vec<Client> {
+async fn connect(urls: &[String], clients: Range<usize>) -> Vec<Client> {
     stream::iter(clients)
         .map(|n| async move {
             let (mut client, _) =
-                tokio_tungstenite::connect_async(nodes[n % nodes.len()].url()).await.unwrap();
+                tokio_tungstenite::connect_async(&urls[n % urls.len()]).await.unwrap();
             let connect = Frame::new(Command::Connect)
                 .with_header(header::ACCEPT_VERSION, "1.2")
                 .with_header(header::HOST, "test")
