@@ -5,11 +5,13 @@
 //!   cannot be had any more, another generation of it is declared, and a gap is announced.
 //! - A binding that RabbitMQ refuses fails alone.
 //! - A restart of RabbitMQ is announced as a gap; a connection that breaks is none.
-//! - Each delivery is acked by its own tag, after it was dispatched.
+//! - Each delivery is acked by its own tag, after it was dispatched; one that was begun is dispatched to
+//!   its end, whatever becomes of its connection.
 //!
 //! Not here: how a restart of RabbitMQ is noticed, which takes messages that were not persistent with
 //! it (`marker`).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,18 +99,23 @@ impl TopicQueue {
         let (channel, consumer) = self.consume(link).await?;
         self.status.set(Part::TopicQueue, State::Up);
         pauses.reset();
-        tokio::select! {
-            biased;
-            failure = self.deliver(link, &channel, consumer) => Err(failure),
-            () = link.ended() => Err(Failure::Lost("it ended".to_owned())),
-            failure = self.bind(link) => Err(failure),
-            failure = self.look(link) => Err(failure),
-            () = self.mark() => Err(Failure::Lost("it is closing".to_owned())),
+        let stopping = CancellationToken::new();
+        let mut delivering = pin!(self.deliver(link, &channel, consumer, &stopping));
+        let failure = tokio::select! {
+            failure = &mut delivering => return Err(failure),
+            () = link.ended() => Failure::Lost("it ended".to_owned()),
+            failure = self.bind(link) => failure,
+            failure = self.look(link) => failure,
+            () = self.mark() => Failure::Lost("it is closing".to_owned()),
             () = self.leaving.cancelled() => {
                 self.leave(link).await;
-                Ok(())
+                return Ok(());
             }
-        }
+        };
+        // The delivery in hand goes to all it is for: when it comes again its id is known.
+        stopping.cancel();
+        delivering.await;
+        Err(failure)
     }
 
     fn name(&self) -> String {
@@ -161,9 +168,16 @@ impl TopicQueue {
         Ok((channel, consumer))
     }
 
-    /// Dispatches what comes, until nothing does.
-    async fn deliver(&self, link: &Link, channel: &Channel, mut consumer: Consumer) -> Failure {
-        while let Some(delivery) = consumer.next().await {
+    /// Dispatches what comes, until nothing does or it shall stop. Only to be dropped at the end: a
+    /// delivery that was dispatched to some is lost for the others.
+    async fn deliver(
+        &self,
+        link: &Link,
+        channel: &Channel,
+        mut consumer: Consumer,
+        stopping: &CancellationToken,
+    ) -> Failure {
+        while let Some(Some(delivery)) = stopping.run_until_cancelled(consumer.next()).await {
             let delivery = match delivery {
                 Ok(delivery) => delivery,
                 Err(error) => return link.failure(&error),

@@ -333,3 +333,27 @@ async fn a_restart_of_rabbitmq_is_a_gap_and_a_broken_connection_is_none() {
     soon(state.wait_for(|state| state.gaps > 0)).await.expect("a gap");
     assert_eq!(state.borrow().gaps, 1);
 }
+
+/// The delivery that a full subscription holds up is known by its id: RabbitMQ's repeat of it counts
+/// for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_up_while_connections_break_is_not_lost() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let mut proxy = Proxy::start(([127, 0, 0, 1], rabbitmq.port())).await.expect("a proxy");
+    let receiver = broker_up(config(&rabbitmq.uri_at(proxy.port()))).await;
+    let sender = broker_up(config(&rabbitmq.uri())).await;
+    let topic = topic();
+    let request = broker::SubscribeRequest { destination: topic.clone(), prefetch: 1 };
+    let mut subscription = soon(receiver.subscribe(request)).await.expect("a subscription");
+    for n in 0..20 {
+        assert_eq!(soon(publish(&sender, 1, &topic, n.to_string()).await).await, Ok(()));
+    }
+    for n in 0..20 {
+        if n % 7 == 0 {
+            proxy.drop_connections().await;
+            until(&receiver, |link| matches!(link, Link::Down(_))).await;
+        }
+        let delivery = take(&mut subscription).await;
+        assert_eq!((body(&delivery), delivery.redelivered), (n.to_string(), false));
+    }
+}
