@@ -22,6 +22,7 @@ mod lane;
 mod link;
 mod names;
 mod opening;
+mod outlet;
 mod publisher;
 mod queues;
 mod recent;

@@ -4,7 +4,8 @@
 //! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
 //!   cannot be had any more, another generation of it is declared, and a gap is announced.
 //! - A binding that RabbitMQ refuses fails alone.
-//! - Each delivery is acked by its own tag, after it was dispatched.
+//! - Each delivery is acked by its own tag, after it was dispatched. A dispatch that a connection's
+//!   end broke off goes on with the next connection.
 //!
 //! Not seen as a gap: what a restart of RabbitMQ takes with it of messages that were not persistent.
 
@@ -134,6 +135,8 @@ impl TopicQueue {
 
     /// Dispatches what comes, until nothing does.
     async fn deliver(&self, link: &Link, channel: &Channel, mut consumer: Consumer) -> Failure {
+        // What came by the connection before may not come again.
+        self.topics.resume().await;
         while let Some(delivery) = consumer.next().await {
             let delivery = match delivery {
                 Ok(delivery) => delivery,
