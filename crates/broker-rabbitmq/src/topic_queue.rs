@@ -3,7 +3,9 @@
 //! Invariants
 //! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
 //!   cannot be had any more, another generation of it is declared, and a gap is announced.
-//! - A binding that RabbitMQ refuses fails alone.
+//! - A binding that RabbitMQ refuses fails alone, and is tried again.
+//! - A binding that someone else undid, or that went away with its exchange, is made again: on the
+//!   next connection, and else once its turn has come.
 //! - Each delivery is acked by its own tag, after it was dispatched. A dispatch that a connection's
 //!   end broke off goes on with the next connection.
 //!
@@ -17,6 +19,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -28,8 +31,12 @@ use crate::status::{Part, Status};
 use crate::supervisor::Pauses;
 use crate::topics::Topics;
 
-/// How long after a refusal a binding is tried again.
+/// How often the bindings are looked at that RabbitMQ refused, or that may have gone.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// How many bindings that ought to be there are made once more each time: so few that it is nothing
+/// to RabbitMQ, and with a thousand topics each has its turn within four minutes.
+const DOUBTED: usize = 50;
 
 /// What keeps the topic queue.
 pub(crate) struct TopicQueue {
@@ -72,6 +79,8 @@ impl TopicQueue {
             self.make(link, change).await?;
         }
         let (channel, consumer) = self.consume(link).await?;
+        // Made again behind what clients wait for: there may be thousands.
+        self.bindings.doubt_all();
         self.status.set(Part::TopicQueue, State::Up);
         pauses.reset();
         tokio::select! {
@@ -151,8 +160,10 @@ impl TopicQueue {
         Failure::Refused("RabbitMQ ended the consumer".to_owned())
     }
 
-    /// Makes what changes, and what was refused once more now and then.
+    /// Makes what changes, and what was refused or may have gone once more now and then.
     async fn bind(&self, link: &Link) -> Failure {
+        let mut retry = tokio::time::interval_at(Instant::now() + RETRY, RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 change = self.bindings.next() => {
@@ -160,7 +171,10 @@ impl TopicQueue {
                         return failure;
                     }
                 }
-                () = tokio::time::sleep(RETRY) => self.bindings.retry(),
+                _ = retry.tick() => {
+                    self.bindings.retry();
+                    self.bindings.doubt(DOUBTED);
+                }
             }
         }
     }

@@ -1,12 +1,17 @@
 //! Topic subscriptions that are full: nothing is lost while they are read, and one that is not read
-//! holds up the others for a bounded time only.
+//! holds up the others for a bounded time only. And one whose binding goes away.
 
 mod common;
+
+use std::time::Duration;
 
 use broker::{Broker, Destination, Link, SubscribeRequest, Subscription};
 use broker_rabbitmq::{Config, RabbitMqBroker};
 use common::{body, broker_up, config, publish, soon, subscribe, take, topic, until};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
 use testkit::Proxy;
+use ulid::Ulid;
 
 /// A subscription that is full with two deliveries.
 async fn subscribe_small(broker: &RabbitMqBroker, to: &Destination) -> Subscription {
@@ -100,4 +105,34 @@ async fn a_burst_beyond_what_a_subscription_holds_is_slowed_down_and_not_lost() 
     assert_eq!(reading.await.expect("it is read"), numbers(0, 3_000));
     assert_eq!(reading_all.await.expect("it is read"), numbers(0, 3_000));
     assert_eq!(broker.state().borrow().gaps, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_that_someone_undid_is_made_again() {
+    let uri = testkit::rabbitmq().await.uri();
+    let boot = Ulid::generate();
+    let broker = RabbitMqBroker::new(config(&uri), boot);
+    let to = topic();
+    let mut subscription = subscribe(&broker, &to).await;
+    let Destination::Topic(name) = &to else { panic!("{to} is no topic") };
+    let connection = Connection::connect(&uri, ConnectionProperties::default()).await;
+    let channel = connection.expect("a connection").create_channel().await.expect("a channel");
+    let queue = format!("footbridge.topic.{boot}.1").into();
+    let (exchange, key) = ("amq.topic".into(), (&**name.key()).into());
+    let unbind = channel.queue_unbind(queue, exchange, key, FieldTable::default());
+    soon(unbind).await.expect("it is unbound");
+    // Published again and again, for what comes before the binding is back is lost.
+    soon(async {
+        let mut n = 0;
+        loop {
+            publish_confirmed(&broker, &to, &n.to_string()).await;
+            let next = tokio::time::timeout(Duration::from_millis(200), subscription.next());
+            if next.await.is_ok() {
+                break;
+            }
+            n += 1;
+        }
+        assert!(n > 0, "it was not undone");
+    })
+    .await;
 }
