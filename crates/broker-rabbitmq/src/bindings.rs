@@ -4,6 +4,9 @@
 //! - A binding is wanted as long as one subscription holds it, and is bound once however many do.
 //! - What differs between wanted and bound is in `changes` or in the hands of the one who makes them;
 //!   one that RabbitMQ refused is there again after the next [`retry`](Bindings::retry).
+//! - What may or may not be so is made so once more: a change that was lost on its way, and, by
+//!   [`doubt`](Bindings::doubt), what someone else may have undone. RabbitMQ takes it as often as one
+//!   likes.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -41,8 +44,14 @@ pub(crate) struct Bindings {
 struct State {
     wanted: HashMap<Binding, Wanted>,
     bound: HashSet<Binding>,
+    /// Those that may differ from what `bound` says.
+    doubtful: HashSet<Binding>,
     /// Those that were wanted or let go lately.
     changes: VecDeque<Binding>,
+    /// Those to look at when there are no changes; nobody waits for them.
+    doubts: VecDeque<Binding>,
+    /// What is left of the round in which all that is bound is doubted.
+    round: VecDeque<Binding>,
 }
 
 #[derive(Debug, Default)]
@@ -96,10 +105,13 @@ impl Bindings {
     /// The next thing to do, if there is one.
     pub(crate) fn try_next(&self) -> Option<Change> {
         let mut state = self.state.lock();
-        while let Some(binding) = state.changes.pop_front() {
+        loop {
+            let next = state.changes.pop_front().or_else(|| state.doubts.pop_front());
+            let binding = next?;
+            let doubtful = state.doubtful.remove(&binding);
             match (state.wanted.contains_key(&binding), state.bound.contains(&binding)) {
-                (true, false) => return Some(Change::Bind(binding)),
-                (false, true) => {
+                (true, is_bound) if !is_bound || doubtful => return Some(Change::Bind(binding)),
+                (false, is_bound) if is_bound || doubtful => {
                     // From now on whoever wants it must wait for it.
                     state.bound.remove(&binding);
                     return Some(Change::Unbind(binding));
@@ -107,7 +119,6 @@ impl Bindings {
                 _ => {}
             }
         }
-        None
     }
 
     /// `change` was made.
@@ -128,9 +139,10 @@ impl Bindings {
 
     /// RabbitMQ refused `change`.
     pub(crate) fn refused(&self, change: Change, why: &str) {
-        if let Change::Bind(binding) = change
-            && let Some(wanted) = self.state.lock().wanted.get_mut(&binding)
-        {
+        let Change::Bind(binding) = change else { return };
+        let mut state = self.state.lock();
+        state.bound.remove(&binding);
+        if let Some(wanted) = state.wanted.get_mut(&binding) {
             for waiting in std::mem::take(&mut wanted.waiting) {
                 let _ = waiting.send(Err(why.to_owned()));
             }
@@ -139,26 +151,53 @@ impl Bindings {
 
     /// The connection went away over `change`, which may or may not have been made.
     pub(crate) fn lost(&self, change: Change) {
+        let (Change::Bind(binding) | Change::Unbind(binding)) = change;
         let mut state = self.state.lock();
-        match change {
-            Change::Bind(binding) => state.changes.push_front(binding),
-            Change::Unbind(binding) => {
-                state.bound.insert(binding.clone());
-                state.changes.push_front(binding);
-            }
+        state.doubtful.insert(binding.clone());
+        state.changes.push_front(binding);
+    }
+
+    /// Has all that is bound made once more. Whoever wants it meanwhile need not wait.
+    pub(crate) fn doubt_all(&self) {
+        let mut state = self.state.lock();
+        state.doubts.clear();
+        state.round.clear();
+        drop(state);
+        self.doubt(usize::MAX);
+    }
+
+    /// Has the next `count` of all that is bound made once more, in turn.
+    pub(crate) fn doubt(&self, count: usize) {
+        let mut guard = self.state.lock();
+        let State { bound, doubtful, doubts, round, .. } = &mut *guard;
+        // Those of before come first.
+        if !doubts.is_empty() {
+            return;
         }
+        if round.is_empty() {
+            round.extend(bound.iter().cloned());
+        }
+        let next = round.drain(..count.min(round.len())).filter(|binding| bound.contains(binding));
+        for binding in next {
+            doubtful.insert(binding.clone());
+            doubts.push_back(binding);
+        }
+        self.changed.notify_one();
     }
 
     /// There is a new queue, without bindings.
     pub(crate) fn anew(&self) {
-        self.state.lock().bound.clear();
+        let mut state = self.state.lock();
+        state.bound.clear();
+        state.doubtful.clear();
+        drop(state);
         self.retry();
     }
 
     /// Wants again all that is wanted and not bound.
     pub(crate) fn retry(&self) {
         let mut guard = self.state.lock();
-        let State { wanted, bound, changes } = &mut *guard;
+        let State { wanted, bound, changes, .. } = &mut *guard;
         changes.extend(wanted.keys().filter(|binding| !bound.contains(binding)).cloned());
         self.changed.notify_one();
     }
@@ -270,6 +309,59 @@ mod tests {
         bindings.release(&a);
         let unbind = bindings.try_next().unwrap();
         bindings.lost(unbind);
-        assert_eq!(made(&bindings), [Change::Unbind(a)]);
+        assert_eq!(made(&bindings), [Change::Unbind(a.clone())]);
+        assert_eq!(made(&bindings), []);
+        drop(bindings.acquire(&a));
+        let bind = bindings.try_next().unwrap();
+        bindings.lost(bind);
+        bindings.release(&a);
+        assert_eq!(made(&bindings), [Change::Unbind(a)], "it may have been made");
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_again_after_its_undoing_was_lost_is_made_again() {
+        let bindings = Bindings::default();
+        let a = binding("a");
+        drop(bindings.acquire(&a));
+        made(&bindings);
+        bindings.release(&a);
+        let unbind = bindings.try_next().unwrap();
+        bindings.lost(unbind);
+        let bound = bindings.acquire(&a).expect("it may have been undone");
+        assert_eq!(made(&bindings), [Change::Bind(a)]);
+        assert_eq!(bound.await.unwrap(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_doubted_is_made_again_in_turn_and_never_what_was_let_go() {
+        let bindings = Bindings::default();
+        let keys = ["a", "b", "c"].map(binding);
+        keys.iter().for_each(|key| drop(bindings.acquire(key)));
+        made(&bindings);
+        let mut again = Vec::new();
+        for _ in 0..2 {
+            bindings.doubt(2);
+            assert!(keys.iter().all(|key| bindings.acquire(key).is_none()), "nobody waits");
+            again.extend(made(&bindings));
+        }
+        assert_eq!(again.len(), 3);
+        assert!(keys.iter().all(|key| again.contains(&Change::Bind(key.clone()))));
+        bindings.doubt_all();
+        (0..3).for_each(|_| bindings.release(&keys[0]));
+        let last = made(&bindings);
+        assert!(last.contains(&Change::Unbind(keys[0].clone())), "{last:?}");
+        assert_eq!(last.len(), 3);
+    }
+
+    #[test]
+    fn one_that_was_doubted_and_refused_is_tried_again() {
+        let bindings = Bindings::default();
+        let a = binding("a");
+        drop(bindings.acquire(&a));
+        made(&bindings);
+        bindings.doubt(1);
+        bindings.refused(bindings.try_next().unwrap(), "no exchange");
+        bindings.retry();
+        assert_eq!(made(&bindings), [Change::Bind(a)]);
     }
 }

@@ -24,6 +24,7 @@ mod marker;
 mod metrics;
 mod names;
 mod opening;
+mod outlet;
 mod publisher;
 mod queues;
 mod recent;

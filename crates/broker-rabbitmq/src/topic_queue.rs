@@ -3,15 +3,16 @@
 //! Invariants
 //! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
 //!   cannot be had any more, another generation of it is declared, and a gap is announced.
-//! - A binding that RabbitMQ refuses fails alone.
+//! - A binding that RabbitMQ refuses fails alone, and is tried again.
+//! - A binding that someone else undid, or that went away with its exchange, is made again: on the
+//!   next connection, and else once its turn has come.
 //! - A restart of RabbitMQ is announced as a gap; a connection that breaks is none.
-//! - Each delivery is acked by its own tag, after it was dispatched; one that was begun is dispatched to
-//!   its end, whatever becomes of its connection.
+//! - Each delivery is acked by its own tag, after it was dispatched. A dispatch that a connection's
+//!   end broke off goes on with the next connection.
 //!
 //! Not here: how a restart of RabbitMQ is noticed, which takes messages that were not persistent with
 //! it (`marker`).
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use lapin::types::{DeliveryTag, FieldTable};
 use lapin::{Channel, Consumer};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -36,7 +38,7 @@ use crate::status::{Part, Status};
 use crate::supervisor::Pauses;
 use crate::topics::Topics;
 
-/// How long after a refusal a binding is tried again.
+/// How often the bindings are looked at that RabbitMQ refused, or that may have gone.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// How often RabbitMQ is asked how long the queue is.
@@ -48,6 +50,10 @@ const REFRESH: Duration = Duration::from_secs(60);
 
 /// How long after a marker did not come another one is published.
 const REMARK: Duration = Duration::from_secs(5);
+
+/// How many bindings that ought to be there are made once more each time: so few that it is nothing
+/// to RabbitMQ, and with a thousand topics each has its turn within four minutes.
+const DOUBTED: usize = 50;
 
 /// What keeps the topic queue.
 pub(crate) struct TopicQueue {
@@ -97,25 +103,22 @@ impl TopicQueue {
         }
         self.marker.lock().reconnected();
         let (channel, consumer) = self.consume(link).await?;
+        // Made again behind what clients wait for: there may be thousands.
+        self.bindings.doubt_all();
         self.status.set(Part::TopicQueue, State::Up);
         pauses.reset();
-        let stopping = CancellationToken::new();
-        let mut delivering = pin!(self.deliver(link, &channel, consumer, &stopping));
-        let failure = tokio::select! {
-            failure = &mut delivering => return Err(failure),
-            () = link.ended() => Failure::Lost("it ended".to_owned()),
-            failure = self.bind(link) => failure,
-            failure = self.look(link) => failure,
-            () = self.mark() => Failure::Lost("it is closing".to_owned()),
+        tokio::select! {
+            biased;
+            failure = self.deliver(link, &channel, consumer) => Err(failure),
+            () = link.ended() => Err(Failure::Lost("it ended".to_owned())),
+            failure = self.bind(link) => Err(failure),
+            failure = self.look(link) => Err(failure),
+            () = self.mark() => Err(Failure::Lost("it is closing".to_owned())),
             () = self.leaving.cancelled() => {
                 self.leave(link).await;
-                return Ok(());
+                Ok(())
             }
-        };
-        // The delivery in hand goes to all it is for: when it comes again its id is known.
-        stopping.cancel();
-        delivering.await;
-        Err(failure)
+        }
     }
 
     fn name(&self) -> String {
@@ -168,16 +171,11 @@ impl TopicQueue {
         Ok((channel, consumer))
     }
 
-    /// Dispatches what comes, until nothing does or it shall stop. Only to be dropped at the end: a
-    /// delivery that was dispatched to some is lost for the others.
-    async fn deliver(
-        &self,
-        link: &Link,
-        channel: &Channel,
-        mut consumer: Consumer,
-        stopping: &CancellationToken,
-    ) -> Failure {
-        while let Some(Some(delivery)) = stopping.run_until_cancelled(consumer.next()).await {
+    /// Dispatches what comes, until nothing does.
+    async fn deliver(&self, link: &Link, channel: &Channel, mut consumer: Consumer) -> Failure {
+        // What came by the connection before may not come again.
+        self.topics.resume().await;
+        while let Some(delivery) = consumer.next().await {
             let delivery = match delivery {
                 Ok(delivery) => delivery,
                 Err(error) => return link.failure(&error),
@@ -241,10 +239,17 @@ impl TopicQueue {
     /// Looks now and then how long the queue is.
     async fn look(&self, link: &Link) -> Failure {
         let name = self.name();
+        let mut was_full = false;
         loop {
             match self.declarations.perform(link, Operation::FindQueue { name: &name }).await {
                 Ok(messages) => {
                     self.metrics.topic_queue_messages.set(messages.into());
+                    let is_full = messages >= self.config.topic_queue_length;
+                    if is_full && !was_full {
+                        tracing::warn!(queue = name, "the topic queue is full; some is dropped");
+                        self.status.gap();
+                    }
+                    was_full = is_full;
                 }
                 // If it is gone, the consumer hears of it.
                 Err(Failure::Refused(why)) => tracing::debug!(queue = name, why, "not found"),
@@ -254,8 +259,10 @@ impl TopicQueue {
         }
     }
 
-    /// Makes what changes, and what was refused once more now and then.
+    /// Makes what changes, and what was refused or may have gone once more now and then.
     async fn bind(&self, link: &Link) -> Failure {
+        let mut retry = tokio::time::interval_at(Instant::now() + RETRY, RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 change = self.bindings.next() => {
@@ -263,7 +270,10 @@ impl TopicQueue {
                         return failure;
                     }
                 }
-                () = tokio::time::sleep(RETRY) => self.bindings.retry(),
+                _ = retry.tick() => {
+                    self.bindings.retry();
+                    self.bindings.doubt(DOUBTED);
+                }
             }
         }
     }

@@ -5,9 +5,12 @@
 //!   pattern matches gets it once.
 //! - A message that came twice, because its confirm or our ack was lost, is dispatched once, as long
 //!   as a node of ours published it and fewer than 10,000 came between.
-//! - A subscription that is full is waited for: RabbitMQ keeps what comes meanwhile.
+//! - A dispatch that was broken off goes on with the next one: what was noted as dispatched waits
+//!   for its subscriptions, and is in their queues before anything newer.
+//! - A subscription that is full is waited for, within bounds ([`Outlet`]): RabbitMQ keeps what comes
+//!   meanwhile. One that does not move loses messages, which is announced as a gap.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +21,13 @@ use bytestring::ByteString;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::bindings::{Binding, Bindings};
 use crate::headers;
 use crate::metrics::Metrics;
 use crate::names::Names;
+use crate::outlet::{Offer, Outlet, Room};
 use crate::recent::Recent;
 use crate::status::Status;
 
@@ -38,23 +43,25 @@ pub(crate) struct Topics {
     subscriptions: RwLock<Subscriptions>,
     /// Held for a lookup, by the one who dispatches.
     recent: Mutex<Recent>,
+    /// What the last dispatch has no room for yet: at most one delivery for each subscription. Held
+    /// for a few instructions, by the one who dispatches.
+    waiting: Mutex<VecDeque<Waiting>>,
 }
 
 #[derive(Debug, Default)]
 struct Subscriptions {
-    by_prefix: HashMap<ByteString, Trie<Subscriber>>,
-    next: u64,
+    by_prefix: HashMap<ByteString, Trie<Arc<Outlet>>>,
 }
 
+/// A delivery, and where it goes once there is room.
 #[derive(Debug)]
-struct Subscriber {
-    number: u64,
-    /// As long as the subscription's prefetch.
-    deliveries: mpsc::Sender<Delivery>,
+struct Waiting {
+    outlet: Arc<Outlet>,
+    delivery: Delivery,
 }
 
-/// Whom a message is for: number and sending end.
-type Found = SmallVec<[(u64, mpsc::Sender<Delivery>); 8]>;
+/// Whom a message is for.
+type Found = SmallVec<[Arc<Outlet>; 8]>;
 
 impl Topics {
     pub(crate) fn new(
@@ -65,7 +72,8 @@ impl Topics {
         timeout: Duration,
     ) -> Self {
         let (subscriptions, recent) = (RwLock::default(), Mutex::default());
-        Self { names, status, bindings, metrics, timeout, subscriptions, recent }
+        let waiting = Mutex::default();
+        Self { names, status, bindings, metrics, timeout, subscriptions, recent, waiting }
     }
 
     /// Subscribes, and returns once the binding is there.
@@ -104,8 +112,38 @@ impl Topics {
         Ok(subscription)
     }
 
-    /// Gives a delivery of the topic queue to all it is for, waiting for those that are full.
-    pub(crate) async fn dispatch(&self, mut delivery: lapin::message::Delivery) {
+    /// Gives a delivery of the topic queue to all it is for, waiting for those that are full. Called
+    /// again after one that was broken off, it ends that one first.
+    pub(crate) async fn dispatch(&self, delivery: lapin::message::Delivery) {
+        self.resume().await;
+        self.offer(delivery);
+        self.resume().await;
+    }
+
+    /// Ends what a dispatch began that was broken off.
+    pub(crate) async fn resume(&self) {
+        let since = Instant::now();
+        loop {
+            let Some(outlet) = self.waiting.lock().front().map(|first| first.outlet.clone()) else {
+                return;
+            };
+            let room = outlet.room(since).await;
+            // Only now: up to here this may be dropped, and nothing is lost by it.
+            let first = self.waiting.lock().pop_front();
+            match (room, first) {
+                (Room::Free(permit), Some(Waiting { delivery, .. })) => permit.send(delivery),
+                (Room::None, Some(Waiting { delivery, .. })) => {
+                    let destination = &delivery.message.destination;
+                    tracing::warn!(%destination, "a topic subscription does not keep up: it loses messages");
+                    self.status.gap();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives a delivery to all who have room for it; who has none waits for it.
+    fn offer(&self, mut delivery: lapin::message::Delivery) {
         // Put into the queue by its name, by someone who knows it: no topic.
         if delivery.exchange.as_str().is_empty() {
             return;
@@ -133,9 +171,10 @@ impl Topics {
         let redelivered = received.republished || (received.id.is_none() && delivery.redelivered);
         let topic = Destination::Topic(Topic::exact(prefix, key));
         let message = Arc::new(headers::message(received, topic, &mut delivery));
-        for (_, deliveries) in found {
-            // An error means that it was cancelled meanwhile.
-            let _ = deliveries.send(shown(&message, redelivered)).await;
+        for outlet in found {
+            if let Offer::Full(delivery) = outlet.offer(shown(&message, redelivered)) {
+                self.waiting.lock().push_back(Waiting { outlet, delivery });
+            }
         }
     }
 
@@ -148,11 +187,11 @@ impl Topics {
         let subscriptions = self.subscriptions.read();
         let mut found = Found::new();
         if let Some(trie) = subscriptions.by_prefix.get(prefix) {
-            trie.for_each_match(key, |s| found.push((s.number, s.deliveries.clone())));
+            trie.for_each_match(key, |outlet| found.push(outlet.clone()));
             for copy in copies {
-                trie.for_each_match(copy, |s| {
-                    if !found.iter().any(|(number, _)| *number == s.number) {
-                        found.push((s.number, s.deliveries.clone()));
+                trie.for_each_match(copy, |outlet| {
+                    if !found.iter().any(|known| Arc::ptr_eq(known, outlet)) {
+                        found.push(outlet.clone());
                     }
                 });
             }
@@ -163,10 +202,8 @@ impl Topics {
 
 impl Subscriptions {
     fn insert(&mut self, topic: &Topic, deliveries: mpsc::Sender<Delivery>) -> Handle {
-        let subscriber = Subscriber { number: self.next, deliveries };
-        self.next += 1;
         let trie = self.by_prefix.entry(topic.prefix().clone()).or_default();
-        trie.insert(topic.key().clone(), subscriber)
+        trie.insert(topic.key().clone(), Arc::new(Outlet::new(deliveries)))
     }
 
     fn remove(&mut self, prefix: &ByteString, handle: &Handle) {

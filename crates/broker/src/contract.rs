@@ -36,6 +36,7 @@ macro_rules! contract_tests {
             each_publisher_keeps_its_order
             a_subscription_is_live_on_return
             a_dropped_subscription_is_cancelled
+            one_that_is_never_read_holds_up_no_other_topic
             a_message_without_subscribers_is_confirmed_and_gone
             a_message_passes_through_unchanged
             a_topic_cannot_be_deleted

@@ -1,5 +1,7 @@
 //! The rules for topics, and for the broker as a whole.
 
+use std::future::pending;
+
 use super::{
     AMPLE, PUBLISHER, assert_unchanged, bodies, body, delicate, destination, publish, publish_all,
     soon, subscribe, take, take_many, word,
@@ -116,6 +118,33 @@ pub async fn a_dropped_subscription_is_cancelled(broker: &dyn Broker) {
     drop(dropped);
     publish_all(broker, PUBLISHER, &to, ["1", "2", "3"]).await;
     assert_eq!(bodies(&take_many(&mut kept, 4).await), ["0", "1", "2", "3"]);
+}
+
+/// A subscription that is full and never read may hold up who publishes to it, for good, and
+/// everybody else for a while: in the end other topics go on.
+pub async fn one_that_is_never_read_holds_up_no_other_topic(broker: &dyn Broker) {
+    let unread = destination(&format!("/topic/{}", word()));
+    let to = destination(&format!("/topic/{}", word()));
+    let _unread = subscribe(broker, &unread, 1).await;
+    let mut read = subscribe(broker, &to, AMPLE).await;
+    let flood = async {
+        let mut confirms = Vec::new();
+        for n in 0..10 {
+            let message = Message::new(unread.clone(), n.to_string());
+            confirms.push(broker.publish(PUBLISHER, message).await.expect("it is taken"));
+        }
+        pending::<()>().await;
+    };
+    let other = async {
+        publish_all(broker, PUBLISHER, &to, ["1", "2"]).await;
+        assert_eq!(bodies(&take_many(&mut read, 2).await), ["1", "2"]);
+    };
+    tokio::select! {
+        // Polled first, so that what it publishes is before the other's on its way.
+        biased;
+        () = flood => {}
+        () = other => {}
+    }
 }
 
 /// A topic keeps nothing for those who come later, and that is no failure.
