@@ -17,6 +17,7 @@ mod bindings;
 mod config;
 mod consumer_channels;
 mod declarations;
+mod frames;
 mod headers;
 mod lane;
 mod link;
@@ -27,12 +28,14 @@ mod opening;
 mod outlet;
 mod publisher;
 mod queues;
+mod reading;
 mod recent;
 mod retained;
 mod status;
 mod supervisor;
 mod topic_queue;
 mod topics;
+mod walk;
 
 use std::fmt;
 use std::sync::Arc;
@@ -140,6 +143,7 @@ impl RabbitMqBroker {
             declared: false,
             marker: Mutex::new(Marker::new()),
             newest_marker: <_>::default(),
+            unreadable: 0,
         };
         let topic_queue = tokio::spawn(topic_queue.run());
         let queues = Queues {

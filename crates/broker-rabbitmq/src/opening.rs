@@ -1,7 +1,9 @@
 //! The opening of a connection, which can be given up at any time.
 //!
-//! Invariant: an opening that is dropped before its end closes its socket. lapin has a thread per
-//! connection from the start, and one whose peer says nothing would wait for it for ever.
+//! Invariants
+//! - An opening that is dropped before its end closes its socket. lapin has a thread per connection
+//!   from the start, and one whose peer says nothing would wait for it for ever.
+//! - lapin reads from the socket through [`Mended`] alone.
 
 use std::sync::Arc;
 
@@ -10,6 +12,8 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
 use parking_lot::Mutex;
 use socket2::{SockRef, Socket};
+
+use crate::reading::{self, Mended};
 
 /// The socket of a connection that is being opened.
 #[derive(Debug, Default)]
@@ -34,8 +38,7 @@ pub(crate) async fn open(
 ) -> lapin::Result<Connection> {
     let opening = Opening::default();
     let progress = opening.0.clone();
-    let runtime = lapin::runtime::default_runtime()?;
-    let on = runtime.clone();
+    let on = lapin::runtime::default_runtime()?;
     let connect = async move |uri: AMQPUri, _| {
         let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
         let stream = plain.connect_async(&on).await?;
@@ -47,15 +50,17 @@ pub(crate) async fn open(
             }
             *progress = Progress::Connected(socket);
         }
-        match uri.scheme {
-            AMQPScheme::AMQP => Ok(stream),
+        let stream = match uri.scheme {
+            AMQPScheme::AMQP => stream,
             AMQPScheme::AMQPS => {
                 let tls = OwnedTLSConfig { cert_chain: authorities.clone(), identity: None };
-                Ok(stream.into_tls(&uri.authority.host, tls.as_ref()).await?)
+                stream.into_tls(&uri.authority.host, tls.as_ref()).await?
             }
-        }
+        };
+        let frame_max = uri.query.frame_max.unwrap_or_default();
+        Ok(AsyncTcpStream::Plain(Mended::new(stream, frame_max)))
     };
-    let connection = Connection::connector(uri, runtime, connect, properties).await;
+    let connection = Connection::connector(uri, reading::runtime(), connect, properties).await;
     *opening.0.lock() = Progress::Over;
     connection
 }

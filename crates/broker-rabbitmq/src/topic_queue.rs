@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
-//!   cannot be had any more, another generation of it is declared, and a gap is announced.
+//!   cannot be had any more, or seems to hold what ends every connection, another generation of it is
+//!   declared, and a gap is announced.
 //! - A binding that RabbitMQ refuses fails alone, and is tried again.
 //! - A binding that someone else undid, or that went away with its exchange, is made again: on the
 //!   next connection, and else once its turn has come.
@@ -55,6 +56,9 @@ const REMARK: Duration = Duration::from_secs(5);
 /// to RabbitMQ, and with a thousand topics each has its turn within four minutes.
 const DOUBTED: usize = 50;
 
+/// After how many connections in a row that ended at something unreadable the queue is given up.
+const UNREADABLE: u32 = 2;
+
 /// What keeps the topic queue.
 pub(crate) struct TopicQueue {
     pub(crate) config: Arc<Config>,
@@ -76,6 +80,9 @@ pub(crate) struct TopicQueue {
     pub(crate) marker: Mutex<Marker>,
     /// The number of the newest marker that came.
     pub(crate) newest_marker: watch::Sender<u64>,
+    /// How many connections in a row ended soon, at something unreadable. It may be in another queue:
+    /// this one is given up once in such a row.
+    pub(crate) unreadable: u32,
 }
 
 impl TopicQueue {
@@ -83,10 +90,15 @@ impl TopicQueue {
     pub(crate) async fn run(mut self) {
         let mut pauses = Pauses::new(self.config.reconnect_pause);
         while let Some(link) = current(&mut self.links).await {
+            let since = Instant::now();
             let failure = match self.serve(&link, &mut pauses).await {
                 Ok(()) => return,
                 Err(failure) => failure,
             };
+            if since.elapsed() > self.config.reconnect_pause {
+                self.unreadable = 0;
+            }
+            self.unreadable += u32::from(link.unreadable());
             let queue = self.name();
             tracing::warn!(queue, %failure, "the topic queue is not served");
             self.status.set(Part::TopicQueue, State::Down(format!("queue {queue}: {failure}")));
@@ -127,6 +139,9 @@ impl TopicQueue {
 
     /// Sees to it that there is a queue: the one of before if it can still be had, else another.
     async fn have(&mut self, link: &Link) -> Result<(), Failure> {
+        if self.declared && self.unreadable == UNREADABLE {
+            self.give_up(link).await?;
+        }
         if self.declared {
             let name = self.name();
             match self.declarations.perform(link, Operation::FindQueue { name: &name }).await {
@@ -154,6 +169,22 @@ impl TopicQueue {
         self.declared = true;
         self.bindings.anew();
         self.marker.lock().anew();
+        Ok(())
+    }
+
+    /// Deletes the queue, and with it what cannot be read, if it is there.
+    async fn give_up(&mut self, link: &Link) -> Result<(), Failure> {
+        let name = self.name();
+        tracing::warn!(
+            queue = name,
+            "the topic queue may hold an unreadable message; it is deleted"
+        );
+        let delete = Operation::DeleteQueue { name: &name };
+        if let Err(Failure::Lost(why)) = self.declarations.perform(link, delete).await {
+            return Err(Failure::Lost(why));
+        }
+        self.status.gap();
+        self.declared = false;
         Ok(())
     }
 
