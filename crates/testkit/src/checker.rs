@@ -6,7 +6,7 @@
 //! says exactly what it holds a server to. The judge is a function of the history alone, so it is
 //! tested with histories by hand.
 //!
-//! ```ignore
+//! ```text
 //! let seed = checker::seed();
 //! eprintln!("seed {seed}");
 //! let plan = Plan::new(seed, &Shape { faults: vec![Fault::RabbitMqKilled], ..Shape::default() });

@@ -8,8 +8,9 @@
 //!   ends in any other way, `kill -9` included;
 //! - `start` returns when the server answers its protocol, not when it has been running a while.
 //!
-//! `cargo run -p testkit -- rabbitmq` starts one to play with. The servers are those of the Debian packages `rabbitmq-server` and `redis-server`; the error
-//! names the package when one is missing.
+//! `cargo run -p testkit -- rabbitmq` starts one to play with; `... -- check --url ws://...` runs the
+//! checker against running nodes. The servers are those of the Debian packages `rabbitmq-server` and
+//! `redis-server`; the error names the package when one is missing.
 
 pub mod checker;
 mod command;

@@ -19,6 +19,8 @@ use super::{Event, Plan};
 
 /// How long nothing at all may happen before the run gives up: longer than a node lets a SEND wait.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// The same once every SEND is answered: what is left is in RabbitMQ or on its way.
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
 /// The same once the verdict can only be that something was wrong.
 const WRONG_PATIENCE: Duration = Duration::from_secs(5);
 /// How many sessions connect at once.
@@ -207,9 +209,11 @@ impl Checker {
                 if verdict.outstanding() == 0 {
                     return;
                 }
-                if verdict.violations.len() > verdict.outstanding() {
-                    patience = WRONG_PATIENCE;
-                }
+                patience = match verdict.violations.len() > verdict.outstanding() {
+                    true => WRONG_PATIENCE,
+                    false if self.unanswered().0 > 0 => PATIENCE,
+                    false => LAST_PATIENCE,
+                };
             } else if since.elapsed() > patience {
                 return;
             }
