@@ -301,3 +301,19 @@ async fn an_attempt_that_nobody_answers_is_given_up_and_closed() {
         assert!(said.starts_with(b"AMQP"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_closes_in_an_outage_does_not_wait_for_confirms() {
+    let rabbit = testkit::rabbitmq().await;
+    let mut proxy = Proxy::start(([127, 0, 0, 1], rabbit.port())).await.expect("a proxy");
+    // As long as the test would wait for anything: it ends earlier.
+    let broker = broker_up(config(&rabbit.uri_at(proxy.port()))).await;
+    proxy.cut().await;
+    until(&broker, |link| matches!(link, Link::Down(_))).await;
+    let confirm = publish(&broker, 1, &topic(), "lost").await;
+    let since = std::time::Instant::now();
+    soon(broker.close()).await;
+    assert!(since.elapsed() < common::PATIENCE / 2, "{:?}", since.elapsed());
+    drop(broker);
+    assert!(matches!(soon(confirm).await, Err(ConfirmError::Lost)));
+}
