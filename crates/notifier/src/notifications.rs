@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
-use crate::connection::Opened;
+use crate::connection::{NOTICE, Opened};
 use crate::metrics::{Metrics, Outcome};
 use crate::publisher::{Handed, Publisher};
 use crate::refusal::Refusal;
@@ -138,7 +138,7 @@ impl notifications_server::Notifications for Notifications {
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let now = Instant::now();
         let opened = request.extensions().get::<Opened>().map_or(now, |opened| opened.0);
-        let aged = opened + self.0.config.max_connection_age;
+        let aged = opened + self.0.config.max_connection_age + NOTICE;
         let deadline = deadline::of_call(request.metadata(), now);
         Ok(Response::new(self.answers(request.into_inner(), deadline, aged)))
     }
