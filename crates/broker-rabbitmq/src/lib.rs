@@ -39,6 +39,7 @@ mod walk;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::destination::Kind;
@@ -51,6 +52,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use ulid::Ulid;
 
 pub use config::{Config, Invalid, Uri};
@@ -68,6 +70,12 @@ use supervisor::Supervisor;
 use topic_queue::TopicQueue;
 use topics::Topics;
 
+/// How long RabbitMQ may be away when the broker closes, before what it has not confirmed is given up.
+const AWAY: Duration = Duration::from_secs(3);
+
+/// How long RabbitMQ has to answer when the connections are closed.
+const GOOD_BYE: Duration = Duration::from_secs(2);
+
 /// RabbitMQ as a [`Broker`]. Dropping it ends its subscriptions and connections; its topic queue
 /// expires, unless [`close`](Self::close) has deleted it.
 pub struct RabbitMqBroker {
@@ -82,6 +90,8 @@ pub struct RabbitMqBroker {
     topic_queue: Mutex<Option<JoinHandle<()>>>,
     closing: CancellationToken,
     _closing: DropGuard,
+    /// Those who keep the connections; closed, so that it can be waited for.
+    connections: TaskTracker,
 }
 
 impl RabbitMqBroker {
@@ -98,6 +108,7 @@ impl RabbitMqBroker {
         let status = Arc::new(Status::new());
         let metrics = Arc::<Metrics>::default();
         let (closing, leaving) = (CancellationToken::new(), CancellationToken::new());
+        let connections = TaskTracker::new();
         let connection = |part, use_of_it| {
             let supervisor = Supervisor {
                 config: config.clone(),
@@ -107,10 +118,11 @@ impl RabbitMqBroker {
                 name: format!("{} {} {use_of_it}", config.namespace, names.boot()),
                 closing: closing.clone(),
             };
-            supervisor.start()
+            supervisor.start(&connections)
         };
         let publishing = connection(Part::Publish, "publish");
         let consuming = connection(Part::Consume, "consume");
+        connections.close();
         let declarations = Arc::new(Declarations::new(consuming.clone()));
         let publisher = Arc::new(Publisher::start(
             &config,
@@ -167,28 +179,31 @@ impl RabbitMqBroker {
             topic_queue: Mutex::new(Some(topic_queue)),
             _closing: closing.clone().drop_guard(),
             closing,
+            connections,
         }
     }
 
     /// Waits for the confirms that are due, at most for `publish_timeout`, undoes the bindings,
-    /// deletes the topic queue and closes the connections. What is asked of the broker from now on
-    /// may be lost.
+    /// deletes the topic queue and closes the connections. Once RabbitMQ has been away for 3 s, what
+    /// it has not confirmed is given up. What is asked of the broker from now on may be lost.
     pub async fn close(&self) {
-        self.publisher.drain().await;
+        tokio::select! {
+            () = self.publisher.drain() => {}
+            () = self.status.away(Part::Publish, AWAY) => {}
+        }
         self.leaving.cancel();
         let topic_queue = self.topic_queue.lock().take();
         if let Some(mut topic_queue) = topic_queue {
             // Without RabbitMQ there is nothing to leave.
-            let away = async {
-                let mut state = self.status.subscribe();
-                let _ = state.wait_for(|state| matches!(state.link, broker::Link::Down(_))).await;
-            };
             tokio::select! {
                 _ = &mut topic_queue => {}
-                () = away => topic_queue.abort(),
+                () = self.status.away(Part::Consume, Duration::ZERO) => topic_queue.abort(),
             }
         }
         self.closing.cancel();
+        // Else the process would end before RabbitMQ has heard the good-bye, and it would log that
+        // its peer broke the connection.
+        let _ = tokio::time::timeout(GOOD_BYE, self.connections.wait()).await;
     }
 
     /// How many bytes of messages wait for RabbitMQ's confirm.

@@ -117,6 +117,11 @@ impl Link {
         self.ended.cancelled().await;
     }
 
+    /// How many channels RabbitMQ allows on this connection.
+    pub(crate) fn channel_max(&self) -> u16 {
+        self.connection.configuration().channel_max()
+    }
+
     pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
         self.answer(self.connection.create_channel()).await
     }

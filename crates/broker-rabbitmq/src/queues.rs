@@ -13,14 +13,14 @@ use std::time::Duration;
 use broker::{DeleteError, Delivery, Destination, Outcome, Settle, SubscribeError, Subscription};
 use bytestring::ByteString;
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions};
+use lapin::types::ShortString;
 use lapin::{Channel, Consumer};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer_channels::ConsumerChannels;
+use crate::consumer_channels::{ConsumerChannels, NoPlace};
 use crate::declarations::{Declarations, Operation, Target, passes, short};
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
@@ -54,7 +54,7 @@ struct QueueConsumer {
     cancelling: Arc<Cancelling>,
     closing: CancellationToken,
     /// Hears once whether the first attempt worked.
-    ready: Option<oneshot::Sender<Result<(), String>>>,
+    ready: Option<oneshot::Sender<Result<(), SubscribeError>>>,
     pauses: Pauses,
 }
 
@@ -77,6 +77,8 @@ enum End {
     Deleted,
     /// Its channel or connection is gone, or RabbitMQ refused it.
     Failed(Failure),
+    /// The connection has no place for it.
+    NoPlace(SubscribeError),
 }
 
 impl Queues {
@@ -107,7 +109,7 @@ impl Queues {
         let subscription = Subscription::new(receiver, move || cancelling.cancel());
         match tokio::time::timeout(self.timeout, ready).await {
             Ok(Ok(Ok(()))) => Ok(subscription),
-            Ok(Ok(Err(why))) => Err(SubscribeError::Unavailable(why)),
+            Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) | Err(_) => Err(SubscribeError::Unavailable(self.status.reason())),
         }
     }
@@ -146,6 +148,14 @@ impl QueueConsumer {
                 end = self.consume() => match end {
                     End::Cancelled | End::Deleted => return,
                     End::Failed(failure) => failure,
+                    End::NoPlace(error) => {
+                        tracing::warn!(queue = &*self.name, %error, "there is no place for a consumer");
+                        if let Some(ready) = self.ready.take() {
+                            let _ = ready.send(Err(error));
+                            return;
+                        }
+                        Failure::Lost(error.to_string())
+                    }
                 },
                 () = closing.cancelled() => return,
             };
@@ -153,7 +163,7 @@ impl QueueConsumer {
                 && !passes(why)
             {
                 if let Some(ready) = self.ready.take() {
-                    let _ = ready.send(Err(why.clone()));
+                    let _ = ready.send(Err(SubscribeError::Unavailable(why.clone())));
                     return;
                 }
                 tracing::warn!(queue = &*self.name, why, "RabbitMQ refused a consumer");
@@ -184,13 +194,14 @@ impl QueueConsumer {
         if let Err(why) = self.declarations.ensure(&target).await {
             return End::Failed(Failure::Refused(why));
         }
-        let place = match self.channels.place(&link, self.prefetch).await {
+        let place = match self.channels.place(&link).await {
             Ok(place) => place,
-            Err(failure) => return End::Failed(failure),
+            Err(NoPlace::Failed(failure)) => return End::Failed(failure),
+            Err(NoPlace::Full { limit }) => {
+                return End::NoPlace(SubscribeError::LimitReached { what: "consumers", limit });
+            }
         };
-        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consuming = place.channel.basic_consume(queue, "".into(), options, none);
-        let consumer = match link.answer(consuming).await {
+        let consumer = match place.consume(&link, queue, self.prefetch).await {
             Ok(consumer) => consumer,
             Err(failure) => {
                 self.declarations.forget(&target);

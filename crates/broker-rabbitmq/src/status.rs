@@ -2,9 +2,15 @@
 //!
 //! Invariant: what subscribers of the state see changes only when it differs.
 
+use std::time::Duration;
+
 use broker::{BrokerState, Link};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How often [`Status::away`] looks.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The state, and who says what.
 #[derive(Debug)]
@@ -48,13 +54,7 @@ impl Status {
 
     /// Says how `part` is.
     pub(crate) fn set(&self, part: Part, link: Link) {
-        self.change(|parts| {
-            *match part {
-                Part::Publish => &mut parts.publish,
-                Part::Consume => &mut parts.consume,
-                Part::TopicQueue => &mut parts.topic_queue,
-            } = link;
-        });
+        self.change(|parts| *parts.of(part) = link);
     }
 
     /// Says that topic messages may have been missed.
@@ -65,6 +65,23 @@ impl Status {
     /// Whether RabbitMQ has said that it takes no publishes.
     pub(crate) fn is_blocked(&self) -> bool {
         matches!(self.parts.lock().publish, Link::Blocked(_))
+    }
+
+    /// Returns once `part` has been down for so long without a break. Looks now and then, for what
+    /// subscribers hear of is the whole.
+    pub(crate) async fn away(&self, part: Part, so_long: Duration) {
+        let mut since = None;
+        loop {
+            if matches!(self.parts.lock().of(part), Link::Down(_)) {
+                let since: &mut Instant = since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= so_long {
+                    return;
+                }
+            } else {
+                since = None;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Why nothing can be had now; how it is otherwise.
@@ -89,6 +106,14 @@ impl Status {
 }
 
 impl Parts {
+    fn of(&mut self, part: Part) -> &mut Link {
+        match part {
+            Part::Publish => &mut self.publish,
+            Part::Consume => &mut self.consume,
+            Part::TopicQueue => &mut self.topic_queue,
+        }
+    }
+
     fn state(&self) -> BrokerState {
         let all = [&self.publish, &self.consume, &self.topic_queue];
         let worst = all
@@ -118,6 +143,22 @@ mod tests {
         assert_eq!(link(), Link::Blocked("memory".to_owned()));
         status.set(Part::Consume, Link::Down("gone".to_owned()));
         assert_eq!(link(), Link::Down("gone".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_is_away_once_it_was_down_without_a_break() {
+        let status = Status::new();
+        let since = Instant::now();
+        let away = status.away(Part::Publish, 4 * LOOK);
+        let back = async {
+            for link in [Link::Up, Link::Down("gone".to_owned())].iter().cycle().take(6) {
+                tokio::time::sleep(2 * LOOK).await;
+                status.set(Part::Publish, link.clone());
+            }
+            Instant::now()
+        };
+        let ((), gone) = tokio::join!(away, back);
+        assert!(since.elapsed() >= gone - since + 4 * LOOK, "{:?}", since.elapsed());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rand::seq::SliceRandom;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::link::{Link, Links, News, place};
@@ -43,10 +44,10 @@ pub(crate) struct Pauses {
 }
 
 impl Supervisor {
-    /// Starts it; it ends with `closing`.
-    pub(crate) fn start(self) -> Links {
+    /// Starts it; it ends with `closing`, after its good-bye.
+    pub(crate) fn start(self, tasks: &TaskTracker) -> Links {
         let (links, receiver) = watch::channel(None);
-        tokio::spawn(self.run(links));
+        tasks.spawn(self.run(links));
         receiver
     }
 

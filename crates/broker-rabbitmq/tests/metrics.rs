@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use broker::{Broker, Link, Message, PublisherId};
 use broker_rabbitmq::RabbitMqBroker;
 use common::{PATIENCE, broker_up, config, publish, queue, soon, subscribe, topic, until};
@@ -103,6 +105,7 @@ fn reconnects(connection: &str) -> String {
 /// A subscriber that takes nothing lets messages pile up at the node first, then in RabbitMQ.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_piles_up_in_rabbitmq_is_seen() {
+    const MESSAGES: usize = 1_000;
     let rabbitmq = testkit::rabbitmq().await;
     let slow = broker_rabbitmq::Config { topic_prefetch: 1, ..config(&rabbitmq.uri()) };
     let broker = broker_up(slow).await;
@@ -110,14 +113,31 @@ async fn what_piles_up_in_rabbitmq_is_seen() {
     let topic = topic();
     let request = broker::SubscribeRequest { destination: topic.clone(), prefetch: 1 };
     let mut slow = soon(broker.subscribe(request)).await.expect("a subscription");
-    for n in 0..10 {
-        let message = Message::new(topic.clone(), n.to_string());
-        let confirm = soon(broker.publish(PublisherId(1), message)).await.expect("it is taken");
-        assert_eq!(soon(confirm).await, Ok(()));
+    let publishing = async {
+        for n in 0..MESSAGES {
+            let message = Message::new(topic.clone(), n.to_string());
+            let confirm = soon(broker.publish(PublisherId(1), message)).await.expect("it is taken");
+            assert_eq!(soon(confirm).await, Ok(()));
+        }
+        metrics.until("amqp_topic_queue_messages", |n| n >= 50.0).await;
+    };
+    let mut taken = 0;
+    let mut next = async || {
+        assert_eq!(common::body(&common::take(&mut slow).await), taken.to_string());
+        taken += 1;
+        taken
+    };
+    let taking = async {
+        loop {
+            next().await;
+            // Slower than they come, and not so slow that the subscription is given up on.
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    };
+    tokio::select! {
+        () = publishing => {}
+        () = taking => {}
     }
-    metrics.until("amqp_topic_queue_messages", |n| n >= 6.0).await;
-    for n in 0..10 {
-        assert_eq!(common::body(&common::take(&mut slow).await), n.to_string());
-    }
+    while next().await < MESSAGES {}
     metrics.until("amqp_topic_queue_messages", |n| n == 0.0).await;
 }

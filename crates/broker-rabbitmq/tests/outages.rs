@@ -357,3 +357,19 @@ async fn what_is_held_up_while_connections_break_is_not_lost() {
         assert_eq!((body(&delivery), delivery.redelivered), (n.to_string(), false));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_closes_in_an_outage_does_not_wait_for_confirms() {
+    let rabbit = testkit::rabbitmq().await;
+    let mut proxy = Proxy::start(([127, 0, 0, 1], rabbit.port())).await.expect("a proxy");
+    // As long as the test would wait for anything: it ends earlier.
+    let broker = broker_up(config(&rabbit.uri_at(proxy.port()))).await;
+    proxy.cut().await;
+    until(&broker, |link| matches!(link, Link::Down(_))).await;
+    let confirm = publish(&broker, 1, &topic(), "lost").await;
+    let since = std::time::Instant::now();
+    soon(broker.close()).await;
+    assert!(since.elapsed() < common::PATIENCE / 2, "{:?}", since.elapsed());
+    drop(broker);
+    assert!(matches!(soon(confirm).await, Err(ConfirmError::Lost(_))));
+}

@@ -7,6 +7,12 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+/// The client for RabbitMQ, as targets of the log have it.
+const CLIENT: &str = "lapin";
+
+/// What is logged of it unless the level says otherwise.
+const QUIET: &str = "lapin=error";
+
 /// The log of the process, which goes to standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -76,7 +82,7 @@ impl Config {
                          between, as in \"info,gateway=debug\"";
             Invalid { key: "level", why: format!("{why}; {right}") }
         };
-        let directives: Vec<_> = self.level.split(',').map(str::trim).collect();
+        let mut directives: Vec<_> = self.level.split(',').map(str::trim).collect();
         for directive in &directives {
             // To the parser, any other word is a target: "inof" would log nothing, and not say so.
             let is_word = !directive.contains(['=', '[', ']', '{', '}', '"']);
@@ -84,6 +90,14 @@ impl Config {
             if is_word && !is_level {
                 return Err(invalid(format!("\"{directive}\" is no level")));
             }
+        }
+        // RabbitMQ's client warns with whole messages, which are nobody's business here.
+        let names_it = directives.iter().any(|directive| directive.starts_with(CLIENT));
+        let mut level =
+            directives.iter().filter_map(|directive| directive.parse::<LevelFilter>().ok());
+        let warns = level.next_back().is_some_and(|level| level > LevelFilter::ERROR);
+        if warns && !names_it {
+            directives.push(QUIET);
         }
         let parsed = EnvFilter::builder().parse(directives.join(","));
         parsed.map_err(|_| invalid(format!("\"{}\" is not understood", self.level)))
@@ -116,6 +130,25 @@ mod tests {
             "info,gateway[session{id=1}]=debug",
         ] {
             assert_eq!(check(level), Ok(()), "{level}");
+        }
+    }
+
+    #[test]
+    fn the_client_of_rabbitmq_only_logs_errors_unless_it_is_named() {
+        for (level, expected) in [
+            ("info", ["info", "lapin=error"].as_slice()),
+            ("warn,gateway=debug", &["gateway=debug", "lapin=error", "warn"]),
+            ("error", &["error"]),
+            ("off", &["off"]),
+            ("gateway=debug", &["gateway=debug"]),
+            ("info,lapin=debug", &["info", "lapin=debug"]),
+            ("info, lapin::channel=warn", &["info", "lapin::channel=warn"]),
+        ] {
+            let config = Config { level: level.into(), ..Config::default() };
+            let filter = config.filter().unwrap().to_string();
+            let mut directives: Vec<_> = filter.split(',').collect();
+            directives.sort_unstable();
+            assert_eq!(directives, expected, "{level}");
         }
     }
 

@@ -34,6 +34,8 @@ pub enum CloseReason {
     FrameTimeout,
     /// Silence beyond the heart-beats agreed on.
     HeartBeatTimeout,
+    /// The client took a queue's delivery and did not acknowledge it in time.
+    AckTimeout,
     /// A limit on what one session may do.
     Limit,
     /// The client did not read what it was sent.
@@ -42,7 +44,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Disconnect,
         Self::ClientClosed,
         Self::ClientLost,
@@ -57,6 +59,7 @@ impl CloseReason {
         Self::ConnectTimeout,
         Self::FrameTimeout,
         Self::HeartBeatTimeout,
+        Self::AckTimeout,
         Self::Limit,
         Self::SlowConsumer,
     ];
@@ -73,7 +76,10 @@ impl CloseReason {
             Self::BrokerUnavailable | Self::Overload => 1013,
             Self::Unauthenticated => 4401,
             Self::Forbidden => 4403,
-            Self::ConnectTimeout | Self::FrameTimeout | Self::HeartBeatTimeout => 4408,
+            Self::ConnectTimeout
+            | Self::FrameTimeout
+            | Self::HeartBeatTimeout
+            | Self::AckTimeout => 4408,
             Self::Limit => 4429,
             Self::SlowConsumer => 4500,
         })
@@ -89,6 +95,7 @@ impl CloseReason {
             | Self::ConnectTimeout
             | Self::FrameTimeout
             | Self::HeartBeatTimeout
+            | Self::AckTimeout
             | Self::Limit
             | Self::SlowConsumer => true,
             Self::Disconnect
@@ -118,6 +125,7 @@ impl CloseReason {
             Self::ConnectTimeout => "connect_timeout",
             Self::FrameTimeout => "frame_timeout",
             Self::HeartBeatTimeout => "heart_beat_timeout",
+            Self::AckTimeout => "ack_timeout",
             Self::Limit => "limit",
             Self::SlowConsumer => "slow_consumer",
         }

@@ -38,6 +38,11 @@ pub struct Config {
     pub prefetch: u16,
     /// Highest `prefetch-count` that a client may ask for.
     pub max_prefetch: u16,
+    /// How long a queue's delivery may be unsettled; a client that takes longer is closed, and the
+    /// delivery goes to another. Less than RabbitMQ's `consumer_timeout`, at which it would close the
+    /// channel that the client shares with others.
+    #[serde(with = "humantime_serde")]
+    pub ack_timeout: Duration,
     /// Unconfirmed SENDs of one session beyond which it is not read.
     pub max_unconfirmed: usize,
     /// Bytes of unconfirmed SENDs of one session beyond which it is not read.
@@ -72,6 +77,7 @@ impl Default for Config {
             linger: Duration::from_secs(10),
             prefetch: 1_000,
             max_prefetch: 10_000,
+            ack_timeout: Duration::from_secs(25 * 60),
             max_unconfirmed: 256,
             max_unconfirmed_bytes: ByteSize::mib(1),
             drain: Duration::from_secs(25),
@@ -113,6 +119,12 @@ impl Config {
             if time < Duration::from_millis(100) {
                 return invalid(key, "below 100 ms no client could keep up; use 10s, say");
             }
+        }
+        if self.ack_timeout < Duration::from_secs(1) {
+            return invalid("ack_timeout", "below 1 s no client could keep up; use 25m, say");
+        }
+        if self.ack_timeout > Duration::from_secs(24 * 60 * 60) {
+            return invalid("ack_timeout", "more than a day; use 25m, say");
         }
         for (key, time) in [
             ("request_timeout", self.request_timeout),

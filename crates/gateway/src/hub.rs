@@ -21,9 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broker::destination::Topic;
-use broker::{
-    Broker, Delivery, Destination, Message, SubscribeError, SubscribeRequest, Subscription,
-};
+use broker::{Broker, Delivery, Destination, SubscribeError, SubscribeRequest, Subscription};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -199,7 +197,7 @@ impl Hub {
 
     async fn fan_out(&self, fan: &Fan, delivery: Delivery) {
         let now = Instant::now();
-        let (sessions, mut behind) = fan.push(&delivery.message, now);
+        let (sessions, mut behind) = fan.push(&delivery, now);
         self.metrics.fanned_out(sessions);
         while !behind.is_empty() {
             tokio::task::yield_now().await;
@@ -234,14 +232,14 @@ impl Fan {
         }
     }
 
-    /// Pushes `message` to every subscriber: how many there are, and who must be tried again.
-    fn push(&self, message: &Message, now: Instant) -> (usize, Vec<(Arc<Mailbox>, Bytes)>) {
+    /// Pushes `delivery` to every subscriber: how many there are, and who must be tried again.
+    fn push(&self, delivery: &Delivery, now: Instant) -> (usize, Vec<(Arc<Mailbox>, Bytes)>) {
         let subscribers = self.subscribers.lock();
-        let text = str::from_utf8(&message.body).is_ok();
+        let text = str::from_utf8(&delivery.message.body).is_ok();
         let mut behind = Vec::new();
         let mut sessions = 0;
         for (shape, mailboxes) in &subscribers.shapes {
-            let frame = encode(shape, message, text);
+            let frame = encode(shape, delivery, text);
             sessions += mailboxes.len();
             for (_, mailbox) in mailboxes {
                 if mailbox.push(frame.clone(), now) == Push::Behind {

@@ -6,8 +6,9 @@
 //!
 //! Invariants
 //! - Whatever is queued or taken but not yet written counts against the limit, and so does each
-//!   frame ([`PER_FRAME`]). One frame longer
-//!   than the limit is admitted to an empty mailbox.
+//!   frame ([`PER_FRAME`]). One frame longer than the limit is admitted to an empty mailbox.
+//! - A frame that took the mailbox beyond its limit does not count, as far as it is unwritten: no
+//!   client is slow because of one message. For how long it may be written is the session's concern.
 //! - A full mailbox whose client is not reading closes the session as a slow consumer. A full one
 //!   whose session merely had no turn yet says [`Push::Behind`]: the publisher yields and tries
 //!   again, which waits for our own scheduler and never for a client.
@@ -44,6 +45,9 @@ struct State {
     /// Bounded in bytes by the mailbox's limit.
     frames: VecDeque<Bytes>,
     ever_queued: u64,
+    ever_written: u64,
+    /// The last frame that took the mailbox beyond its limit.
+    excess: Excess,
     /// When the oldest of `frames` was queued.
     oldest: Option<Instant>,
     /// The socket did not take all of the last write.
@@ -53,6 +57,13 @@ struct State {
     /// The session takes nothing any more.
     over: bool,
     waker: Option<Waker>,
+}
+
+/// A frame by its place among all bytes that were ever queued.
+#[derive(Default)]
+struct Excess {
+    begin: u64,
+    end: u64,
 }
 
 /// What became of a frame.
@@ -90,7 +101,7 @@ impl Mailbox {
             return Push::Gone;
         }
         let bytes = self.bytes.load(Ordering::Relaxed);
-        if bytes > 0 && bytes + frame.len() + PER_FRAME > self.limit {
+        if bytes > 0 && bytes - state.excess() + frame.len() + PER_FRAME > self.limit {
             if !state.blocked {
                 return Push::Behind;
             }
@@ -158,6 +169,7 @@ impl Mailbox {
     pub(crate) fn written(&self, bytes: usize, frames: usize, blocked: bool) {
         let mut state = self.state.lock();
         self.bytes.fetch_sub(bytes + frames * PER_FRAME, Ordering::Relaxed);
+        state.ever_written += bytes as u64;
         state.blocked = blocked;
     }
 
@@ -168,8 +180,12 @@ impl Mailbox {
     }
 
     fn queue(&self, state: &mut State, frame: Bytes, now: Instant) {
-        self.bytes.fetch_add(frame.len() + PER_FRAME, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(frame.len() + PER_FRAME, Ordering::Relaxed);
+        let begin = state.ever_queued;
         state.ever_queued += frame.len() as u64;
+        if state.excess() == 0 && before + frame.len() + PER_FRAME > self.limit {
+            state.excess = Excess { begin, end: state.ever_queued };
+        }
         state.frames.push_back(frame);
         state.oldest.get_or_insert(now);
     }
@@ -177,6 +193,15 @@ impl Mailbox {
     /// The session's place on the clock.
     pub(crate) fn alarm(&self) -> &Alarm {
         &self.alarm
+    }
+}
+
+impl State {
+    /// How many bytes of the frame that is too much are unwritten.
+    fn excess(&self) -> usize {
+        let Excess { begin, end } = self.excess;
+        // Both within what is queued, which is in memory.
+        end.saturating_sub(begin.max(self.ever_written)) as usize
     }
 }
 
@@ -252,6 +277,36 @@ mod tests {
     fn one_frame_longer_than_the_limit_fits_an_empty_mailbox() {
         let mailbox = Mailbox::new(100);
         assert_eq!(mailbox.push(frame(1000), Instant::now()), Push::Queued);
+    }
+
+    #[test]
+    fn one_long_frame_makes_no_slow_client_of_who_reads_it() {
+        let now = Instant::now();
+        for before in [0, 300] {
+            let mailbox = Mailbox::new(1000);
+            mailbox.push(frame(before), now);
+            // Beyond an empty mailbox it comes from a queue, which looks for room only.
+            mailbox.post(frame(5000), now);
+            take(&mailbox);
+            mailbox.written(before / 2, 0, true);
+            assert_eq!(mailbox.push(frame(1), now), Push::Queued);
+            mailbox.written(before / 2 + 3000, usize::from(before > 0), true);
+            assert_eq!(mailbox.push(frame(1), now), Push::Queued);
+            // The rest is as bounded as ever, and so is a second long one.
+            assert_eq!(mailbox.push(frame(500), now), Push::Queued);
+            assert_eq!(mailbox.push(frame(500), now), Push::Gone, "{before}");
+        }
+    }
+
+    #[test]
+    fn once_the_long_frame_is_written_the_limit_is_what_it_was() {
+        let (mailbox, now) = (Mailbox::new(1000), Instant::now());
+        mailbox.push(frame(5000), now);
+        assert_eq!(mailbox.push(frame(5000), now), Push::Behind, "one is enough");
+        take(&mailbox);
+        mailbox.written(5000, 1, true);
+        assert_eq!(mailbox.push(frame(900), now), Push::Queued);
+        assert_eq!(mailbox.push(frame(900), now), Push::Gone);
     }
 
     #[test]

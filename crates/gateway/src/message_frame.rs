@@ -41,14 +41,15 @@ pub(crate) enum Shown {
 /// Marks the `ack` tokens of topic messages, which have nothing to settle.
 pub(crate) const TOPIC_TOKEN: &str = "t.";
 
-/// A topic's message for subscribers of one shape; `text` says whether its body is UTF-8.
-pub(crate) fn encode(shape: &Shape, message: &Message, text: bool) -> Bytes {
+/// A topic's delivery for subscribers of one shape; `text` says whether its body is UTF-8.
+pub(crate) fn encode(shape: &Shape, delivery: &Delivery, text: bool) -> Bytes {
+    let (message, redelivered) = (&*delivery.message, delivery.redelivered);
     let id = Text::<26>::of(&message.id);
     if shape.acknowledged {
         let token = format!("{TOPIC_TOKEN}{}", id.as_str());
-        write(shape, message, id.as_str(), Some(&token), false, text)
+        write(shape, message, id.as_str(), Some(&token), redelivered, text)
     } else {
-        write(shape, message, id.as_str(), None, false, text)
+        write(shape, message, id.as_str(), None, redelivered, text)
     }
 }
 

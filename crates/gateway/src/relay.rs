@@ -19,6 +19,7 @@ mod queue;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use broker::destination::Verb;
 use broker::{Confirm, Destination, PublisherId, SubscribeRequest};
@@ -233,6 +234,12 @@ impl Relay {
             }
         }
         Poll::Pending
+    }
+
+    /// When the oldest unsettled delivery will have been so for longer than `timeout`.
+    pub(crate) fn ack_deadline(&self, timeout: Duration) -> Option<Instant> {
+        let oldest = self.queues.iter().filter_map(Queue::unsettled_since).min()?;
+        Some(oldest + timeout)
     }
 
     /// Settles the `ack:auto` deliveries whose frames are written.

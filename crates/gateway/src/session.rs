@@ -21,6 +21,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use broker::Confirm;
 use bytes::Bytes;
@@ -148,7 +149,8 @@ impl<T: Transport> Session<T> {
                 ControlFlow::Continue(false) => {
                     let protocol = self.stomp.poll_timeout().map(Instant::from_std);
                     let stalled = self.outgoing.deadline(self.node.config.send_timeout);
-                    let deadline = [protocol, stalled].into_iter().flatten().min();
+                    let unsettled = self.ack_deadline();
+                    let deadline = [protocol, stalled, unsettled].into_iter().flatten().min();
                     self.node.clock.set(&self.mailbox, deadline.map(Instant::into_std));
                     return Poll::Pending;
                 }
@@ -180,6 +182,9 @@ impl<T: Transport> Session<T> {
         if taken.rung {
             if self.outgoing.is_late(now, self.node.config.send_timeout) {
                 return Step::Break(self.closed_from_outside(CloseReason::SlowConsumer));
+            }
+            if self.ack_deadline().is_some_and(|deadline| deadline <= now) {
+                return self.refuse(too_long_unsettled(self.node.config.ack_timeout), None, now);
             }
             if self.stomp.handle_timeout(now.into_std())
                 && let Some(probe) = self.transport.probe()
@@ -368,6 +373,11 @@ impl<T: Transport> Session<T> {
         Step::Continue(true)
     }
 
+    /// When a delivery will have been unsettled for too long.
+    fn ack_deadline(&self) -> Option<Instant> {
+        self.relay.as_ref()?.ack_deadline(self.node.config.ack_timeout)
+    }
+
     /// Whether the next action may be performed: none is in hand, not too much is unconfirmed, and
     /// the client reads what it is sent.
     fn may_act(&self) -> bool {
@@ -389,6 +399,16 @@ impl<T: Transport> Session<T> {
 
     fn wrap(&self, frame: &[u8]) -> Bytes {
         self.transport.framing().wrap(true, |out| out.extend_from_slice(frame))
+    }
+}
+
+fn too_long_unsettled(timeout: Duration) -> Refused {
+    Refused {
+        reason: CloseReason::AckTimeout,
+        message: format!(
+            "a message was neither acknowledged nor refused within {timeout:?}: ACK or NACK each in \
+             time, or SUBSCRIBE with ack:auto"
+        ),
     }
 }
 

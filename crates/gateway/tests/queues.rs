@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::time::Duration;
+
+use gateway::Config;
 use stomp::{Command, Frame, header};
 use support::{Client, Node, config};
 
@@ -284,4 +287,39 @@ impl Client {
         .await;
         while self.frame().await.command != Command::Receipt {}
     }
+}
+
+#[tokio::test]
+async fn a_delivery_unacknowledged_for_too_long_ends_its_session_and_goes_to_another() {
+    let node = Node::start(Config { ack_timeout: Duration::from_secs(1), ..config() }).await;
+    let mut forgetful = node.connect().await;
+    forgetful.subscribe_with("1", "/queue/q", &[("ack", "client-individual")]).await;
+    forgetful.publish("/queue/q", "x").await;
+    forgetful.publish("/queue/q", "y").await;
+    let x = forgetful.frame().await;
+    assert_eq!(forgetful.body().await, "y");
+    // One of two is not enough.
+    acknowledge(&mut forgetful, Command::Ack, &x).await;
+    settled(&mut forgetful).await;
+    let error = forgetful.frame().await;
+    assert_eq!(error.command, Command::Error);
+    let message = error.header(header::MESSAGE).unwrap();
+    assert!(message.contains("neither acknowledged nor refused within 1s"), "{message}");
+    assert_eq!(forgetful.frame_or_close().await, Err(Some(4408)));
+    let mut other = node.connect().await;
+    other.subscribe("1", "/queue/q").await;
+    assert_eq!(other.body().await, "y");
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_by_being_written_is_not_waited_for() {
+    let node = Node::start(Config { ack_timeout: Duration::from_secs(1), ..config() }).await;
+    let mut client = node.connect().await;
+    client.subscribe("1", "/queue/auto").await;
+    client.publish("/queue/auto", "x").await;
+    assert_eq!(client.body().await, "x");
+    // Twice as long as it might have been unsettled.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    client.publish("/queue/auto", "y").await;
+    assert_eq!(client.body().await, "y");
 }

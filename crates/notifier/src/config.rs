@@ -21,6 +21,9 @@ pub struct Config {
     pub max_header: ByteSize,
     /// Most unconfirmed publishes of one stream, 256 by default; beyond it the stream is not read.
     pub max_in_flight: usize,
+    /// Most bytes of publishes that wait for the broker, of all callers together, 256 MiB by default.
+    /// Beyond it single calls are refused, and streams are not read.
+    pub max_waiting: ByteSize,
     /// How long a publish waits for the broker where its call names no deadline, and in any case on
     /// a stream, 10 s by default.
     #[serde(with = "humantime_serde")]
@@ -59,6 +62,7 @@ impl Default for Config {
             max_headers: 100,
             max_header: ByteSize::kib(8),
             max_in_flight: 256,
+            max_waiting: ByteSize::mib(256),
             publish_timeout: Duration::from_secs(10),
             max_connections: 1_000,
             max_calls: 256,
@@ -73,11 +77,12 @@ impl Config {
     /// Refuses what no notifier could work with.
     pub fn check(&self) -> Result<(), Invalid> {
         let invalid = |key, why: String| Err(Invalid { key, why });
-        let counts: [(&'static str, u64, u64); 6] = [
+        let counts: [(&'static str, u64, u64); 7] = [
             ("max_message", self.max_message.as_u64(), 256 * 1024 * 1024),
             ("max_headers", self.max_headers as u64, 10_000),
             ("max_header", self.max_header.as_u64(), 1024 * 1024),
             ("max_in_flight", self.max_in_flight as u64, 100_000),
+            ("max_waiting", self.max_waiting.as_u64(), 2 * 1024 * 1024 * 1024),
             ("max_connections", self.max_connections as u64, 1_000_000),
             ("max_calls", self.max_calls.into(), 1_000_000),
         ];
@@ -121,6 +126,10 @@ impl Config {
         bytes(self.max_header)
     }
 
+    pub(crate) fn max_waiting_bytes(&self) -> u32 {
+        u32::try_from(self.max_waiting.as_u64()).unwrap_or(u32::MAX)
+    }
+
     /// The longest request that is looked at. A body within twice its limit is refused by name; one
     /// beyond is cut off before it is read into memory, at the price of its stream.
     pub(crate) fn max_request_bytes(&self) -> usize {
@@ -152,6 +161,8 @@ mod tests {
             (Config { max_headers: 0, ..default() }, "max_headers"),
             (Config { max_header: ByteSize(0), ..default() }, "max_header"),
             (Config { max_in_flight: 0, ..default() }, "max_in_flight"),
+            (Config { max_waiting: ByteSize(0), ..default() }, "max_waiting"),
+            (Config { max_waiting: ByteSize::gib(3), ..default() }, "max_waiting"),
             (Config { max_connections: 0, ..default() }, "max_connections"),
             (Config { max_calls: 0, ..default() }, "max_calls"),
             (Config { publish_timeout: Duration::ZERO, ..default() }, "publish_timeout"),

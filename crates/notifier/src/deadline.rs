@@ -11,13 +11,17 @@ const TIMEOUT: &str = "grpc-timeout";
 /// The most that is kept of a caller's time for the answer's way back.
 const MARGIN: Duration = Duration::from_millis(500);
 
+/// The longest that a caller is waited with, whatever it says.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+
 /// When a call must be answered at the latest, if its caller says: a little before the
-/// caller's own deadline, at which it stops listening and would never learn why.
+/// caller's own deadline, at which it stops listening and would never learn why, and after five
+/// minutes in any case.
 ///
 /// A header that is not as gRPC has it says nothing.
 pub(crate) fn of_call(metadata: &MetadataMap, now: Instant) -> Option<Instant> {
     let timeout = parse(metadata.get(TIMEOUT)?.to_str().ok()?)?;
-    now.checked_add(timeout - (timeout / 10).min(MARGIN))
+    Some(now + (timeout - (timeout / 10).min(MARGIN)).min(LONGEST))
 }
 
 /// A `Timeout` of "gRPC over HTTP2": one to eight digits and a unit.
@@ -67,7 +71,9 @@ mod tests {
     #[test]
     fn the_answer_has_time_to_travel_before_the_caller_gives_up() {
         let now = Instant::now();
-        for (timeout, within) in [("1S", 900), ("100m", 90), ("1M", 59_500)] {
+        for (timeout, within) in
+            [("1S", 900), ("100m", 90), ("1M", 59_500), ("5M", 299_500), ("99999999H", 300_000)]
+        {
             let mut metadata = MetadataMap::new();
             metadata.insert(TIMEOUT, timeout.parse().unwrap());
             assert_eq!(of_call(&metadata, now), Some(now + Duration::from_millis(within)));

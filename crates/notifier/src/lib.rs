@@ -123,16 +123,17 @@ impl Notifier {
         health::start(&health).await;
         let health = tokio::spawn(health::follow(health, broker.state(), stopping.clone()));
         let (keep_alive, keep_alive_timeout) = KEEP_ALIVE;
+        let longest = config.max_connection_age + connection::NOTICE + config.connection_grace;
         let mut serve = pin!(
             Server::builder()
+                // Without a grace of its own the server tells callers when it is time, and waits.
                 .max_connection_age(config.max_connection_age)
-                .max_connection_age_grace(config.connection_grace)
                 .max_concurrent_streams(config.max_calls)
                 .http2_keepalive_interval(Some(keep_alive))
                 .http2_keepalive_timeout(Some(keep_alive_timeout))
                 .add_routes(routes)
                 .serve_with_incoming_shutdown(
-                    connection::accept(listener, config.max_connections),
+                    connection::accept(listener, config.max_connections, longest),
                     stopping.clone().cancelled_owned(),
                 )
         );

@@ -2,7 +2,8 @@
 //!
 //! A stream is a pipeline: requests are read and handed over one after the other, then wait for
 //! their confirms side by side, at most `max_in_flight` of them, and are answered in order. Who
-//! does not read answers is not read either.
+//! does not read answers is not read either. Of all callers together only so many bytes may wait for
+//! the broker: beyond `max_waiting` a single call is refused, and a stream waits.
 
 #[cfg(test)]
 mod tests;
@@ -12,19 +13,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use broker::{Broker, Destinations, MessageId, PublisherId};
+use broker::{Broker, Destinations, Message, MessageId, PublisherId};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use prometheus_client::metrics::gauge::Gauge;
 use proto::v1::publish_stream_response::Outcome as Answer;
 use proto::v1::{PublishRequest, PublishResponse, PublishStreamResponse, notifications_server};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
-use crate::connection::Opened;
+use crate::connection::{NOTICE, Opened};
 use crate::metrics::{Metrics, Outcome};
 use crate::publisher::{Handed, Publisher};
 use crate::refusal::Refusal;
@@ -32,6 +34,9 @@ use crate::{deadline, message};
 
 /// What a stream ends with once it is read no further.
 const UNREAD: &str = "what was not answered was not published";
+
+/// What a publish takes besides its body and headers, in bytes, roughly.
+const OVERHEAD: usize = 512;
 
 /// See the module.
 #[derive(Clone)]
@@ -46,6 +51,8 @@ struct Node {
     /// Counts from the middle up: sessions of a gateway on the same broker count from 0.
     next_publisher: AtomicU64,
     stopping: CancellationToken,
+    /// The bytes of publishes that may still wait.
+    room: Arc<Semaphore>,
 }
 
 /// A request on its way, with when it came.
@@ -53,6 +60,17 @@ struct Publishing {
     since: Instant,
     handed: Result<Handed, Refusal>,
     node: Arc<Node>,
+    /// Its share of what may wait; none if it was refused before.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What to do when no more may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crowded {
+    /// Say so: who calls once may call again.
+    Refuse,
+    /// Wait until the deadline, while the stream is not read.
+    Wait,
 }
 
 /// The requests of one stream.
@@ -79,7 +97,17 @@ impl Notifications {
         stopping: CancellationToken,
     ) -> Self {
         let next_publisher = AtomicU64::new(1 << 63);
-        Self(Arc::new(Node { config, broker, destinations, metrics, next_publisher, stopping }))
+        // No more than 4 GiB, which every machine can address.
+        let room = Arc::new(Semaphore::new(config.max_waiting_bytes() as usize));
+        Self(Arc::new(Node {
+            config,
+            broker,
+            destinations,
+            metrics,
+            next_publisher,
+            stopping,
+            room,
+        }))
     }
 
     /// The answers to `requests`, in their order. `aged` is when their connection reaches its age.
@@ -126,7 +154,8 @@ impl notifications_server::Notifications for Notifications {
         let deadline = deadline::of_call(request.metadata(), now)
             .unwrap_or(now + self.0.config.publish_timeout);
         let mut publisher = self.0.new_publisher();
-        let publishing = self.0.publish(&mut publisher, request.into_inner(), deadline).await;
+        let request = request.into_inner();
+        let publishing = self.0.publish(&mut publisher, request, deadline, Crowded::Refuse).await;
         Ok(Response::new(response(publishing.confirmed().await?)))
     }
 
@@ -138,7 +167,7 @@ impl notifications_server::Notifications for Notifications {
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let now = Instant::now();
         let opened = request.extensions().get::<Opened>().map_or(now, |opened| opened.0);
-        let aged = opened + self.0.config.max_connection_age;
+        let aged = opened + self.0.config.max_connection_age + NOTICE;
         let deadline = deadline::of_call(request.metadata(), now);
         Ok(Response::new(self.answers(request.into_inner(), deadline, aged)))
     }
@@ -155,13 +184,46 @@ impl Node {
         publisher: &mut Publisher,
         request: PublishRequest,
         deadline: Instant,
+        crowded: Crowded,
     ) -> Publishing {
         let since = Instant::now();
-        let handed = match message::of_request(request, &self.destinations, &self.config) {
-            Ok(message) => publisher.hand_over(message, deadline).await,
+        let taken = match message::of_request(request, &self.destinations, &self.config) {
+            Ok(message) => self.room(&message, deadline, crowded).await.map(|room| (message, room)),
             Err(refusal) => Err(refusal),
         };
-        Publishing { since, handed, node: Arc::clone(self) }
+        let (handed, room) = match taken {
+            Ok((message, room)) => (publisher.hand_over(message, deadline).await, Some(room)),
+            Err(refusal) => (Err(refusal), None),
+        };
+        Publishing { since, handed, node: Arc::clone(self), _room: room }
+    }
+
+    /// Room for `message` among those that wait. One that is longer than all may be takes all.
+    async fn room(
+        &self,
+        message: &Message,
+        deadline: Instant,
+        crowded: Crowded,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
+        let limit = self.config.max_waiting_bytes();
+        let headers = message.headers.iter().map(|(name, value)| name.len() + value.len());
+        let bytes = message.body.len() + headers.sum::<usize>() + OVERHEAD;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(limit);
+        let room = Arc::clone(&self.room);
+        let taken = match crowded {
+            Crowded::Refuse => room.try_acquire_many_owned(bytes).ok(),
+            Crowded::Wait => {
+                let taken = timeout_at(deadline, room.acquire_many_owned(bytes)).await;
+                taken.ok().and_then(Result::ok)
+            }
+        };
+        taken.ok_or_else(|| {
+            let limit = self.config.max_waiting;
+            Refusal::Refused(format!(
+                "{limit} of messages wait for the broker already, and the message was not published: \
+                 try again later"
+            ))
+        })
     }
 }
 
@@ -197,7 +259,7 @@ impl<S: Stream<Item = Result<PublishRequest, Status>> + Unpin> Requests<S> {
         };
         let timeout = Instant::now() + self.node.config.publish_timeout;
         let deadline = self.deadline.map_or(timeout, |deadline| deadline.min(timeout));
-        Some(Ok(self.node.publish(&mut self.publisher, request, deadline).await))
+        Some(Ok(self.node.publish(&mut self.publisher, request, deadline, Crowded::Wait).await))
     }
 }
 

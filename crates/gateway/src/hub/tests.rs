@@ -7,7 +7,8 @@ use std::task::{Context, Waker};
 use async_trait::async_trait;
 use broker::destination::Verb;
 use broker::{
-    BrokerState, Confirm, DeleteError, Destinations, PublishError, PublisherId, Subscription,
+    BrokerState, Confirm, DeleteError, Destinations, Message, PublishError, PublisherId,
+    Subscription,
 };
 use broker_embedded::EmbeddedBroker;
 use stomp::Version;
@@ -34,6 +35,17 @@ impl Broker for Counting {
         let destination = request.destination.to_string();
         if destination.contains("forbidden") {
             return Err(SubscribeError::Unavailable("no".into()));
+        }
+        if destination.contains("republished") {
+            let (deliveries, receiver) = tokio::sync::mpsc::channel(2);
+            for redelivered in [true, false] {
+                let mut delivery =
+                    Delivery::settled(Arc::new(Message::new(request.destination.clone(), "x")));
+                delivery.redelivered = redelivered;
+                deliveries.send(delivery).await.unwrap();
+            }
+            // For ever, as a subscription is.
+            return Ok(Subscription::new(receiver, move || drop(deliveries)));
         }
         if destination.contains("over") {
             return Ok(Subscription::new(tokio::sync::mpsc::channel(1).1, || {}));
@@ -133,6 +145,15 @@ async fn one_broker_subscription_serves_all_and_equal_shapes_share_their_bytes()
     assert_eq!(one[0].as_ptr(), other[0].as_ptr());
     assert_ne!(one[0], third[0]);
     assert_eq!(bench.subscribed(), 1);
+}
+
+#[tokio::test]
+async fn what_was_published_again_is_shown_as_redelivered() {
+    let bench = Bench::new();
+    let mailbox = mailbox(1 << 20);
+    let _seat = bench.subscribe("/topic/republished", "s", &mailbox).await.unwrap();
+    let shown = |frame: &Bytes| String::from_utf8_lossy(frame).contains("\nredelivered:true\n");
+    assert_eq!(receive(&mailbox, 2).await.iter().map(shown).collect::<Vec<_>>(), [true, false]);
 }
 
 #[tokio::test(start_paused = true)]

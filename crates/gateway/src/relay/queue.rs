@@ -38,6 +38,8 @@ pub(crate) struct Queue {
 struct Unsettled {
     /// Counts this subscription's deliveries; the second half of the `ack` token.
     n: u64,
+    /// When it was taken from the broker.
+    since: Instant,
     /// Once the session has written so many bytes, the frame is written.
     written_at: u64,
     delivery: Delivery,
@@ -80,7 +82,7 @@ impl Queue {
         let frame = encode_delivery(&self.shape, &delivery, &token);
         let written_at = mailbox.post(frame, now);
         self.metrics.messages_sent.inc();
-        self.unsettled.push_back(Unsettled { n, written_at, delivery });
+        self.unsettled.push_back(Unsettled { n, since: now, written_at, delivery });
         Poll::Ready(Ok(()))
     }
 
@@ -101,6 +103,11 @@ impl Queue {
     pub(super) fn leave(&mut self) -> bool {
         self.subscription = None;
         self.ack == AckMode::Auto && !self.unsettled.is_empty()
+    }
+
+    /// Since when the oldest delivery is unsettled.
+    pub(super) fn unsettled_since(&self) -> Option<Instant> {
+        self.unsettled.front().map(|oldest| oldest.since)
     }
 
     /// The place of what a STOMP 1.2 `ack` token names, if it is one of this subscription's.

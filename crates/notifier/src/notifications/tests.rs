@@ -5,9 +5,9 @@ use std::time::Duration;
 use broker::{ConfirmError, Link, PublishError};
 use futures_util::poll;
 use prometheus_client::registry::Registry;
+use proto::v1::Failure;
 use proto::v1::message::Body;
 use proto::v1::notifications_server::Notifications as _;
-use proto::v1::{Failure, Message};
 use tokio::sync::mpsc;
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -39,7 +39,10 @@ fn unavailable() -> OnPublish {
 fn request(text: &str) -> PublishRequest {
     PublishRequest {
         destination: "/topic/a".to_owned(),
-        message: Some(Message { body: Some(Body::Text(text.to_owned())), ..Message::default() }),
+        message: Some(proto::v1::Message {
+            body: Some(Body::Text(text.to_owned())),
+            ..Default::default()
+        }),
     }
 }
 
@@ -379,4 +382,34 @@ async fn a_stream_that_breaks_ends_after_the_answers_that_are_due() {
     stream.published().await;
     assert_eq!(stream.end().await.code(), Code::OutOfRange);
     assert_eq!(fixture.bodies(), ["whole"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_much_waits_for_the_broker() {
+    // Room for two of them.
+    let config = Config { max_waiting: bytesize::ByteSize(1_200), ..Config::default() };
+    let fixture = Fixture::with_config(Link::Up, OnPublish::Hold, config);
+    let mut stream = fixture.open_for_ever();
+    ["0", "1", "2"].iter().for_each(|text| stream.send(text));
+    assert!(poll!(stream.answers.next()).is_pending());
+    assert_eq!(fixture.bodies(), ["0", "1"], "the stream is not read");
+    let (status, after) = fixture.refused(Some("4S")).await;
+    assert_eq!((status.code(), after), (Code::ResourceExhausted, Duration::ZERO));
+    assert!(status.message().starts_with("1.2 KiB of messages wait"), "{}", status.message());
+    fixture.broker.confirm(0);
+    stream.published().await;
+    assert!(poll!(stream.answers.next()).is_pending());
+    assert_eq!(fixture.bodies(), ["0", "1", "2"]);
+    // What waits on a stream waits no longer than for the broker.
+    stream.send("3");
+    fixture.broker.confirm(0);
+    stream.published().await;
+    fixture.broker.confirm(0);
+    stream.published().await;
+    let mut one = fixture.open_for_ever();
+    ["4", "5", "6"].iter().for_each(|text| one.send(text));
+    drop(stream);
+    let failures = [one.failure().await, one.failure().await, one.failure().await];
+    let codes = failures.map(|failure| Code::from(failure.code));
+    assert_eq!(codes, [Code::DeadlineExceeded, Code::DeadlineExceeded, Code::ResourceExhausted]);
 }

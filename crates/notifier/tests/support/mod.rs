@@ -23,7 +23,7 @@ use tonic::transport::Channel;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Node {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) broker: Arc<EmbeddedBroker>,
     /// Connects with the first call.
     pub(crate) channel: Channel,

@@ -1,0 +1,87 @@
+//! Queue subscriptions share channels, and there are always some left for the rest.
+
+mod common;
+
+use broker::{Broker, Outcome, SubscribeError, SubscribeRequest, Subscription};
+use broker_rabbitmq::RabbitMqBroker;
+use common::{body, broker_up, config, publish, queue, soon, subscribe, take, topic};
+use testkit::RabbitMq;
+
+async fn subscribe_to_any(
+    broker: &RabbitMqBroker,
+    prefetch: u16,
+) -> Result<Subscription, SubscribeError> {
+    soon(broker.subscribe(SubscribeRequest { destination: queue(), prefetch })).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_on_one_channel_have_a_prefetch_each() {
+    let rabbit = RabbitMq::start().await.expect("a RabbitMQ");
+    let broker = broker_up(config(&rabbit.uri())).await;
+    let mut subscriptions = Vec::new();
+    for prefetch in [2, 5, 1] {
+        let to = queue();
+        let request = SubscribeRequest { destination: to.clone(), prefetch };
+        let subscription = soon(broker.subscribe(request)).await.expect("a subscription");
+        subscriptions.push((to, prefetch, subscription));
+    }
+    let consumers =
+        rabbit.ctl(&["list_consumers", "-q", "--no-table-headers", "queue_name", "channel_pid"]);
+    let consumers = consumers.await.expect("the consumers");
+    let mut channels: Vec<_> = consumers
+        .lines()
+        .filter(|line| line.starts_with("test-"))
+        .filter_map(|line| line.split_whitespace().last())
+        .collect();
+    assert_eq!(channels.len(), 3, "{consumers}");
+    channels.dedup();
+    assert_eq!(channels.len(), 1, "{consumers}");
+    for (to, prefetch, subscription) in &mut subscriptions {
+        for n in 0..20 {
+            soon(publish(&broker, 1, to, n.to_string()).await).await.expect("it is confirmed");
+        }
+        let mut unsettled = Vec::new();
+        for _ in 0..*prefetch {
+            unsettled.push(take(subscription).await);
+        }
+        let name = to.to_string();
+        let name = name.trim_start_matches("/queue/");
+        // RabbitMQ counts what is outstanding and what is not.
+        let list = ["list_queues", "-q", "--no-table-headers", "name", "messages_unacknowledged"];
+        let queues = rabbit.ctl(&list).await.expect("the queues");
+        let expected = format!("{name}\t{prefetch}");
+        assert!(queues.lines().any(|line| line == expected), "{expected}: {queues}");
+        unsettled.into_iter().for_each(|delivery| delivery.settle(Outcome::Ack));
+        assert_eq!(body(&take(subscription).await), prefetch.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_leave_channels_for_the_rest() {
+    let rabbit = RabbitMq::options().config("channel_max = 18").start().await;
+    let rabbit = rabbit.expect("a RabbitMQ");
+    let broker = broker_up(config(&rabbit.uri())).await;
+    let mut subscriptions = Vec::new();
+    // Two channels are for consumers; each client chooses a prefetch of its own.
+    for prefetch in 1..=128 {
+        subscriptions.push(subscribe_to_any(&broker, prefetch).await.expect("a subscription"));
+    }
+    let refused = subscribe_to_any(&broker, 1).await.map(drop);
+    assert_eq!(refused, Err(SubscribeError::LimitReached { what: "consumers", limit: 128 }));
+    let to = topic();
+    let mut topics = subscribe(&broker, &to).await;
+    soon(publish(&broker, 1, &to, "goes on").await).await.expect("it is confirmed");
+    assert_eq!(body(&take(&mut topics).await), "goes on");
+    // Who leaves makes room.
+    drop(subscriptions.pop());
+    soon(async {
+        loop {
+            match subscribe_to_any(&broker, 7).await {
+                Ok(_) => break,
+                Err(SubscribeError::LimitReached { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await;
+}
