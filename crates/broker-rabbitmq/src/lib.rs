@@ -122,6 +122,7 @@ impl RabbitMqBroker {
             leaving: leaving.clone(),
             generation: 0,
             declared: false,
+            unreadable: 0,
         };
         let topic_queue = tokio::spawn(topic_queue.run());
         let queues = Queues {

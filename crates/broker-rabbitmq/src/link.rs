@@ -6,6 +6,7 @@
 //! - `ended` fires once the connection is not usable any more, whoever ended it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -24,6 +25,8 @@ pub(crate) struct Link {
     /// Which one it is, counted over the life of its supervisor.
     pub(crate) generation: u64,
     ended: CancellationToken,
+    /// Whether it ended at something that lapin could not parse.
+    unreadable: AtomicBool,
 }
 
 /// The link of the moment, if there is one.
@@ -75,7 +78,8 @@ impl Link {
             .with_client_property("product".into(), "Footbridge".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let connection = opening::open(uri, properties).await.map_err(|e| said(&e))?;
-        Ok(Self { connection, generation, ended: CancellationToken::new() })
+        let ended = CancellationToken::new();
+        Ok(Self { connection, generation, ended, unreadable: AtomicBool::new(false) })
     }
 
     /// Tells `news` until the connection has ended.
@@ -88,7 +92,10 @@ impl Link {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(why)) => news(News::Blocked(why)),
                     Some(Event::ConnectionUnblocked) => news(News::Unblocked),
-                    Some(Event::Error(error)) => reason = said(&error),
+                    Some(Event::Error(error)) => {
+                        self.note(&error);
+                        reason = said(&error);
+                    }
                     Some(_) => {}
                     None => break,
                 },
@@ -131,8 +138,20 @@ impl Link {
         }
     }
 
+    /// Whether it ended because RabbitMQ sent what cannot be read. It would send it again.
+    pub(crate) fn unreadable(&self) -> bool {
+        self.unreadable.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, error: &lapin::Error) {
+        if let ErrorKind::ParsingError(_) = error.kind() {
+            self.unreadable.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether `error` speaks of the operation or of the connection.
     pub(crate) fn failure(&self, error: &lapin::Error) -> Failure {
+        self.note(error);
         if self.connection.status().connected() && error.is_amqp_soft_error() {
             Failure::Refused(said(error))
         } else {
@@ -157,6 +176,10 @@ pub(crate) fn said(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         ErrorKind::IOError(error) => error.to_string(),
+        ErrorKind::ParsingError(error) => format!(
+            "RabbitMQ sent what cannot be read ({error}); a message with malformed properties in a \
+             queue that this node consumes is the likely cause: find it and remove it"
+        ),
         _ => error.to_string(),
     }
 }

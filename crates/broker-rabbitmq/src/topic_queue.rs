@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
-//!   cannot be had any more, another generation of it is declared, and a gap is announced.
+//!   cannot be had any more, or seems to hold what ends every connection, another generation of it is
+//!   declared, and a gap is announced.
 //! - A binding that RabbitMQ refuses fails alone.
 //! - Each delivery is acked by its own tag, after it was dispatched.
 //!
@@ -16,6 +17,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -29,6 +31,12 @@ use crate::topics::Topics;
 
 /// How long after a refusal a binding is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// After how many connections in a row that ended at something unreadable the queue is given up.
+const UNREADABLE: u32 = 2;
+
+/// A connection that served the queue for longer begins such a row anew.
+const SOON: Duration = Duration::from_secs(30);
 
 /// What keeps the topic queue.
 pub(crate) struct TopicQueue {
@@ -45,6 +53,9 @@ pub(crate) struct TopicQueue {
     pub(crate) generation: u64,
     /// Whether RabbitMQ has had it, and is asked for it before another is declared.
     pub(crate) declared: bool,
+    /// How many connections in a row ended soon, at something unreadable. It may be in another queue:
+    /// this one is given up once in such a row.
+    pub(crate) unreadable: u32,
 }
 
 impl TopicQueue {
@@ -52,10 +63,15 @@ impl TopicQueue {
     pub(crate) async fn run(mut self) {
         let mut pauses = Pauses::new(self.config.reconnect_pause);
         while let Some(link) = current(&mut self.links).await {
+            let since = Instant::now();
             let failure = match self.serve(&link, &mut pauses).await {
                 Ok(()) => return,
                 Err(failure) => failure,
             };
+            if since.elapsed() > SOON {
+                self.unreadable = 0;
+            }
+            self.unreadable += u32::from(link.unreadable());
             let queue = self.name();
             tracing::warn!(queue, %failure, "the topic queue is not served");
             self.status.set(Part::TopicQueue, State::Down(format!("queue {queue}: {failure}")));
@@ -91,6 +107,9 @@ impl TopicQueue {
 
     /// Sees to it that there is a queue: the one of before if it can still be had, else another.
     async fn have(&mut self, link: &Link) -> Result<(), Failure> {
+        if self.declared && self.unreadable == UNREADABLE {
+            self.give_up(link).await?;
+        }
         if self.declared {
             let name = self.name();
             match self.declarations.perform(link, Operation::FindQueue { name: &name }).await {
@@ -117,6 +136,24 @@ impl TopicQueue {
         self.declarations.perform(link, declare).await?;
         self.declared = true;
         self.bindings.anew();
+        Ok(())
+    }
+
+    /// Deletes the queue, and with it what cannot be read, if it is there.
+    async fn give_up(&mut self, link: &Link) -> Result<(), Failure> {
+        let name = self.name();
+        tracing::warn!(
+            queue = name,
+            "the topic queue may hold an unreadable message; it is deleted"
+        );
+        let delete = Operation::DeleteQueue { name: &name };
+        if let Err(Failure::Lost(why)) = self.declarations.perform(link, delete).await {
+            return Err(Failure::Lost(why));
+        }
+        self.status.gap();
+        self.declared = false;
+        // Not once more in this row.
+        self.unreadable += 1;
         Ok(())
     }
 

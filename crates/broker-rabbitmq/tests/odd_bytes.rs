@@ -9,13 +9,16 @@ use std::collections::BTreeMap;
 
 use broker::{Broker, BrokerState, Destination, Link, Outcome, Subscription};
 use broker_rabbitmq::RabbitMqBroker;
-use common::{body, broker_up, config, destination, publish, queue, soon, subscribe, take, topic};
+use common::{
+    body, broker_up, config, destination, publish, queue, soon, subscribe, take, topic, until,
+};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch::Receiver;
+use tokio::task::JoinSet;
 
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
@@ -241,4 +244,93 @@ async fn a_message_whose_headers_outgrew_a_frame_comes_without_them() {
     soon(publish(&node, 1, &topic, "after").await).await.unwrap();
     assert_eq!(body(&take(&mut subscription).await), "after");
     assert!(!state.has_changed().unwrap(), "{:?}", *state.borrow());
+}
+
+/// What a publisher's header is called that [`Spoiler`] spoils, with the length before it, and the type
+/// after it.
+const MARKED: &[u8] = b"\x05spoilS";
+
+/// Between a node and RabbitMQ: gives each header of that name a type that there is not.
+struct Spoiler {
+    port: u16,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Spoiler {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Spoiler {
+    async fn start() -> Self {
+        let rabbitmq = testkit::rabbitmq().await.port();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let running = tokio::spawn(async move {
+            // Dropped, and so aborted, with this task.
+            let mut connections = JoinSet::new();
+            while let Ok((node, _)) = listener.accept().await {
+                let rabbitmq = TcpStream::connect(("127.0.0.1", rabbitmq)).await.unwrap();
+                connections.spawn(Self::relay(node, rabbitmq));
+            }
+        });
+        Self { port, running }
+    }
+
+    async fn relay(node: TcpStream, rabbitmq: TcpStream) {
+        let ((mut from_node, mut to_node), (mut from_rabbitmq, mut to_rabbitmq)) =
+            (node.into_split(), rabbitmq.into_split());
+        let spoiling = async {
+            let mut bytes = Vec::new();
+            while from_rabbitmq.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {
+                while let Some(at) = bytes.windows(MARKED.len()).position(|part| part == MARKED) {
+                    bytes[at + MARKED.len() - 1] = b'Z';
+                }
+                // What may be the beginning of it waits for more.
+                let held = (1..MARKED.len()).rev().find(|held| bytes.ends_with(&MARKED[..*held]));
+                let ready = bytes.len() - held.unwrap_or(0);
+                if to_node.write_all(&bytes[..ready]).await.is_err() {
+                    break;
+                }
+                bytes.drain(..ready);
+            }
+        };
+        // Either end closes both.
+        tokio::select! {
+            () = spoiling => {}
+            _ = tokio::io::copy(&mut from_node, &mut to_rabbitmq) => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_queue_with_a_message_that_cannot_be_read_is_given_up() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let spoiler = Spoiler::start().await;
+    let node = broker_up(config(&rabbitmq.uri_at(spoiler.port))).await;
+    let topic = topic();
+    let mut subscription = subscribe(&node, &topic).await;
+    let mut publisher = Publisher::connect().await;
+    let headers = [MARKED, &long(b"v")].concat();
+    let (key, properties) = (key(&topic).into_bytes(), long(&headers));
+    publisher.publish("amq.topic", &Odd { key, flags: HEADERS, properties, body: "odd" }).await;
+    publisher.taken().await;
+
+    let mut state = node.state();
+    let mut reasons = Vec::new();
+    soon(async {
+        while state.borrow_and_update().gaps == 0 {
+            if let Link::Down(why) = &state.borrow().link {
+                reasons.push(why.clone());
+            }
+            state.changed().await.unwrap();
+        }
+    })
+    .await;
+    assert!(reasons.iter().any(|why| why.contains("cannot be read")), "{reasons:?}");
+    until(&node, |link| *link == Link::Up).await;
+    soon(publish(&node, 1, &topic, "after").await).await.unwrap();
+    assert_eq!(body(&take(&mut subscription).await), "after");
+    assert_eq!(node.state().borrow().gaps, 1);
 }
