@@ -59,6 +59,9 @@ const DOUBTED: usize = 50;
 /// After how many connections in a row that ended at something unreadable the queue is given up.
 const UNREADABLE: u32 = 2;
 
+/// A connection that served the queue for longer begins such a row anew.
+const SOON: Duration = Duration::from_secs(30);
+
 /// What keeps the topic queue.
 pub(crate) struct TopicQueue {
     pub(crate) config: Arc<Config>,
@@ -95,7 +98,7 @@ impl TopicQueue {
                 Ok(()) => return,
                 Err(failure) => failure,
             };
-            if since.elapsed() > self.config.reconnect_pause {
+            if since.elapsed() > SOON {
                 self.unreadable = 0;
             }
             self.unreadable += u32::from(link.unreadable());
@@ -185,6 +188,24 @@ impl TopicQueue {
         }
         self.status.gap();
         self.declared = false;
+        Ok(())
+    }
+
+    /// Deletes the queue, and with it what cannot be read, if it is there.
+    async fn give_up(&mut self, link: &Link) -> Result<(), Failure> {
+        let name = self.name();
+        tracing::warn!(
+            queue = name,
+            "the topic queue may hold an unreadable message; it is deleted"
+        );
+        let delete = Operation::DeleteQueue { name: &name };
+        if let Err(Failure::Lost(why)) = self.declarations.perform(link, delete).await {
+            return Err(Failure::Lost(why));
+        }
+        self.status.gap();
+        self.declared = false;
+        // Not once more in this row.
+        self.unreadable += 1;
         Ok(())
     }
 
