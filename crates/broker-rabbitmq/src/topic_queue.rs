@@ -188,22 +188,6 @@ impl TopicQueue {
         }
         self.status.gap();
         self.declared = false;
-        Ok(())
-    }
-
-    /// Deletes the queue, and with it what cannot be read, if it is there.
-    async fn give_up(&mut self, link: &Link) -> Result<(), Failure> {
-        let name = self.name();
-        tracing::warn!(
-            queue = name,
-            "the topic queue may hold an unreadable message; it is deleted"
-        );
-        let delete = Operation::DeleteQueue { name: &name };
-        if let Err(Failure::Lost(why)) = self.declarations.perform(link, delete).await {
-            return Err(Failure::Lost(why));
-        }
-        self.status.gap();
-        self.declared = false;
         // Not once more in this row.
         self.unreadable += 1;
         Ok(())
