@@ -236,7 +236,7 @@ async fn what_the_broker_says_has_its_code() {
             OnPublish::Answer(Err(ConfirmError::Lost("it is away".to_owned()))),
             Code::Unavailable,
             None,
-            "the broker went away before it confirmed the message: the message may or may not be \
+            "the broker did not confirm the message: it is away: the message may or may not be \
              delivered",
         ),
     ] {
