@@ -4,24 +4,30 @@
 //!
 //! Each test prints its seed; `FOOTBRIDGE_SEED` replays it.
 
+mod support;
+
 use std::time::Duration;
 
 use testkit::checker::{self, Fault, Plan, Rig, Shape};
-use testkit::{Node, Proxy, RabbitMq};
+use testkit::{Proxy, RabbitMq};
+
+use crate::support::{Node, Settings};
 
 /// A gateway that sees dead connections soon, and waits for RabbitMQ longer than a starved machine
 /// needs to start it.
 async fn gateway(uri: &str) -> Node {
-    let settings = [
-        ("FOOTBRIDGE_RABBITMQ__URIS", uri),
-        ("FOOTBRIDGE_RABBITMQ__HEART_BEAT", "1s"),
-        ("FOOTBRIDGE_RABBITMQ__CONNECT_TIMEOUT", "3s"),
-        ("FOOTBRIDGE_RABBITMQ__RECONNECT_PAUSE", "1s"),
-        ("FOOTBRIDGE_RABBITMQ__PUBLISH_TIMEOUT", "120s"),
-        ("FOOTBRIDGE_RABBITMQ__SUBSCRIBE_TIMEOUT", "120s"),
-        ("FOOTBRIDGE_ACCESS__RULES", "open"),
-    ];
-    Node::gateway(env!("CARGO_BIN_EXE_footbridge"), &settings).await.expect("a gateway")
+    let node = Settings::gateway()
+        .set("rabbitmq.uris", uri)
+        .set("rabbitmq.heart_beat", "1s")
+        .set("rabbitmq.connect_timeout", "3s")
+        .set("rabbitmq.reconnect_pause", "1s")
+        .set("rabbitmq.publish_timeout", "120s")
+        .set("rabbitmq.subscribe_timeout", "120s")
+        .set("access.rules", "open")
+        .start()
+        .await;
+    node.wait_ready().await;
+    node
 }
 
 /// Runs two gateways through the faults of `shape`; node 0 is behind the first leg of the rig, if it
@@ -35,7 +41,10 @@ async fn check(mut rig: Rig, shape: Shape) {
         let port = rig.legs.get(node).map_or(rig.rabbitmq.port(), Proxy::port);
         nodes.push(gateway(&rig.rabbitmq.uri_at(port)).await);
     }
-    let urls = nodes.iter().map(|node| node.url().to_owned()).collect();
+    let mut urls = Vec::new();
+    for node in &mut nodes {
+        urls.push(node.websocket().await);
+    }
     let plan = Plan::new(seed, &shape);
     let messages = plan.messages_per_session() as usize * plan.sessions.len();
     let verdict = checker::check(plan, urls, &mut rig).await.expect("the run is made");
@@ -50,6 +59,9 @@ async fn check(mut rig: Rig, shape: Shape) {
     }
     // Nodes drop the repeats of a topic's messages; the consumers of a queue may see them.
     assert_eq!(verdict.counts.topic_repeats, 0, "{verdict}");
+    for node in nodes {
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,6 @@
 pub mod checker;
 mod command;
 mod error;
-mod node;
 mod ports;
 mod process;
 mod proxy;
@@ -24,7 +23,6 @@ mod redis;
 mod sandbox;
 
 pub use error::{CommandError, StartError};
-pub use node::Node;
 pub use proxy::{Counts, Proxy};
 pub use rabbitmq::{Plugin, RabbitMq, RabbitMqOptions, rabbitmq};
 pub use redis::{Persistence, Redis, redis};

@@ -92,13 +92,8 @@ impl Process {
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
     }
 
-    /// The file that holds what it writes.
-    pub(crate) fn output(&self) -> &Path {
-        &self.output
-    }
-
     /// The end of what it has written.
-    pub(crate) fn tail(&self) -> String {
+    fn tail(&self) -> String {
         let output = fs::read(&self.output).unwrap_or_default();
         let from = output.len().saturating_sub(TAIL);
         String::from_utf8_lossy(&output[from..]).into_owned()
