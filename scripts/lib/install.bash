@@ -17,7 +17,12 @@ version_at_least() {
     [ "$(printf '%s\n' "$1" "$2" | sort -V | head -1)" = "$2" ]
 }
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        has sudo || fail "run this as root, for there is no sudo here: $*"
+        sudo "$@"
+    fi
 }
 
 # install_packages <package...>

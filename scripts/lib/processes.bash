@@ -87,8 +87,8 @@ check_ports() {
     shift
     for port in "$@"; do
         listens "$port" || continue
-        who=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (process \2)/p' | head -n 1)
-        fail "port $port, for $name, is taken by ${who:-a process of another user}:
+        who=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (process \2)/p' | head -n 1 || true)
+        fail "port $port, for $name, is taken by ${who:-another process}:
 end that process, or choose other ports ($other_ports)"
     done
 }

@@ -83,26 +83,24 @@ async fn five_kills_of_rabbitmq_lose_nothing_and_close_no_session() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leg_that_fails_in_every_way_loses_nothing_and_closes_no_session() {
     let rabbitmq = RabbitMq::start().await.expect("a broker");
-    let leg = Proxy::start(([127, 0, 0, 1], rabbitmq.port())).await.expect("a proxy");
+    let mut legs = Vec::new();
+    for _ in 0..2 {
+        let leg = Proxy::start(([127, 0, 0, 1], rabbitmq.port())).await.expect("a proxy");
+        legs.push(leg);
+    }
+    let half_open = [0, 1, 0, 1, 0].map(Fault::LegHalfOpen);
+    let others = [Fault::LegCut(0), Fault::LegCut(1), Fault::LegStalled(0), Fault::LegDropped(1)];
     let shape = Shape {
-        sessions: 200,
+        sessions: 500,
         nodes: 2,
-        topics: 50,
-        queues: 40,
-        faults: vec![
-            Fault::LegCut(0),
-            Fault::LegCut(0),
-            Fault::LegHalfOpen(0),
-            Fault::LegHalfOpen(0),
-            Fault::LegStalled(0),
-            Fault::LegDropped(0),
-        ],
-        before: 4,
-        during: 3,
-        after: 4,
+        topics: 125,
+        queues: 60,
+        pace: Duration::from_millis(300)..=Duration::from_millis(900),
+        faults: [half_open.as_slice(), &others].concat(),
+        after: 3,
         ..Shape::default()
     };
-    check(Rig::new(rabbitmq, vec![leg]), shape).await;
+    check(Rig::new(rabbitmq, legs), shape).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

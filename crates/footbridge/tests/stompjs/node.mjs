@@ -99,6 +99,13 @@ export class Process {
     return this;
   }
 
+  /** Resolves to the first line, however long it takes; fails when the process ends before it. */
+  async line() {
+    await Promise.race([new Promise((resolve) => { this.output.each(resolve); }), this.#exited]);
+    if (this.output.length === 0) throw new Error('the process ended without a word');
+    return this.output[0];
+  }
+
   /** The word after `name` where it begins a line of the output. */
   said(name) {
     return this.output.map((line) => new RegExp(`^\\s*${name}\\s+(\\S+)`).exec(line)?.[1]).find(Boolean);

@@ -4,7 +4,7 @@
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Log, Process, program } from './node.mjs';
+import { PATIENCE, Process, program } from './node.mjs';
 
 /** The program that starts private servers, which end with it. */
 function testkit() {
@@ -20,8 +20,9 @@ function testkit() {
 class RabbitMq extends Process {
   static async start() {
     const server = new RabbitMq();
+    // It waits for its server itself, and longer than a Log does.
     await server.spawn(testkit(), ['rabbitmq'], []);
-    server.uri = (await server.output.item(0, 'a RabbitMQ that says where it listens')).split(' ')[0];
+    server.uri = (await server.line()).split(' ')[0];
     return server;
   }
 }
@@ -40,31 +41,42 @@ class Service extends Process {
 
   /** Resolves once the service is ready. */
   async ready() {
-    const answers = new Log();
-    const ask = async () => {
-      const answer = await fetch(this.admin).then((response) => response.text(), (error) => String(error));
-      answers.add(answer);
-      if (answer !== 'ready\n') setTimeout(ask, 50);
-    };
-    ask();
-    await answers.until((log) => log.includes('ready\n'), 'a service that is ready');
+    const deadline = Date.now() + PATIENCE;
+    let answer;
+    do {
+      if (answer !== undefined) await new Promise((wake) => setTimeout(wake, 50));
+      answer = await fetch(this.admin).then((response) => response.text(), String);
+    } while (answer !== 'ready\n' && Date.now() < deadline);
+    if (answer !== 'ready\n') throw new Error(`not ready after ${PATIENCE} ms: ${answer}`);
   }
 }
 
 /** RabbitMQ, two gateways and a notifier, all ready. */
 export class Cluster {
+  gateways = [];
+
   static async start() {
     const cluster = new Cluster();
-    cluster.rabbitmq = await RabbitMq.start();
-    const env = { FOOTBRIDGE_RABBITMQ__URIS: cluster.rabbitmq.uri, FOOTBRIDGE_ACCESS__RULES: 'open' };
-    cluster.gateways = await Promise.all([1, 2].map(() => Service.start('gateway', 'WebSocket', env)));
-    cluster.notifier = await Service.start('notifier', 'gRPC', env);
-    await Promise.all([...cluster.gateways, cluster.notifier].map((service) => service.ready()));
+    try {
+      await cluster.#begin();
+    } catch (error) {
+      // What runs already would keep the test process alive.
+      await cluster.stop();
+      throw error;
+    }
     return cluster;
   }
 
+  async #begin() {
+    this.rabbitmq = await RabbitMq.start();
+    const env = { FOOTBRIDGE_RABBITMQ__URIS: this.rabbitmq.uri, FOOTBRIDGE_ACCESS__RULES: 'open' };
+    for (let n = 0; n < 2; n += 1) this.gateways.push(await Service.start('gateway', 'WebSocket', env));
+    this.notifier = await Service.start('notifier', 'gRPC', env);
+    await Promise.all([...this.gateways, this.notifier].map((service) => service.ready()));
+  }
+
   async stop() {
-    await Promise.all([...this.gateways, this.notifier].map((service) => service.stop()));
-    await this.rabbitmq.kill();
+    await Promise.all([...this.gateways, this.notifier].map((service) => service?.stop()));
+    await this.rabbitmq?.kill();
   }
 }

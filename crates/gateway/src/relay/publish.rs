@@ -86,7 +86,8 @@ fn is_persistent(headers: &Headers, receipted: bool) -> bool {
     }
 }
 
-/// The headers that are the sender's own, without what [`Message::persistent`] says. They share the frame's bytes, as the body does.
+/// The headers that are the sender's own, without what [`Message::persistent`] says. They share the
+/// frame's bytes, as the body does.
 fn own_headers(headers: &Headers) -> Vec<(ByteString, ByteString)> {
     headers
         .iter()
