@@ -4,7 +4,7 @@
 //! when the test process ends: see `sandbox`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
