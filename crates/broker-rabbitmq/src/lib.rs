@@ -13,6 +13,7 @@
 //!
 //! Not here: exchanges, AMQP queues, temporary and reply queues as destinations; who may do what.
 
+mod asking;
 mod bindings;
 mod config;
 mod consumer_channels;
@@ -123,7 +124,7 @@ impl RabbitMqBroker {
         let publishing = connection(Part::Publish, "publish");
         let consuming = connection(Part::Consume, "consume");
         connections.close();
-        let declarations = Arc::new(Declarations::new(consuming.clone()));
+        let declarations = Arc::new(Declarations::new(consuming.clone(), config.reconnect_pause));
         let publisher = Arc::new(Publisher::start(
             &config,
             names.clone(),

@@ -3,9 +3,10 @@
 //! Invariants
 //! - A message stays until the broker's word on it is given to its publisher, or its deadline is past.
 //! - They are written in order; after a [`rewind`](Retained::rewind) all are written again, in order.
+//!   But those whose target is [parked](Retained::park) stand aside, and go in their order after it.
 //! - A message that was written before and is written again after a rewind is marked so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use broker::{ConfirmError, Confirmer, MessageId};
@@ -48,8 +49,10 @@ pub(crate) struct Retained {
     entries: BTreeMap<u64, Entry>,
     /// The number of the next message.
     next: u64,
-    /// Everything before it was written on the channel of the moment.
-    unwritten: u64,
+    /// The numbers of those to be written on the channel of the moment.
+    unwritten: BTreeSet<u64>,
+    /// The numbers of those that wait for their target, none of them in `unwritten`. No set is empty.
+    parked: HashMap<Target, BTreeSet<u64>>,
     /// Told of the oldest whenever it is another.
     oldest: Arc<Oldest>,
 }
@@ -80,7 +83,8 @@ pub(crate) struct Expired {
 
 impl Retained {
     pub(crate) fn new(oldest: Arc<Oldest>) -> Self {
-        Self { entries: BTreeMap::new(), next: 0, unwritten: 0, oldest }
+        let (entries, unwritten, parked) = (<_>::default(), <_>::default(), <_>::default());
+        Self { entries, next: 0, unwritten, parked, oldest }
     }
 
     pub(crate) fn push(&mut self, pending: Pending) {
@@ -89,6 +93,7 @@ impl Retained {
         }
         let entry = Entry { pending, written: false, returned: false };
         self.entries.insert(self.next, entry);
+        self.unwritten.insert(self.next);
         self.next += 1;
     }
 
@@ -97,39 +102,76 @@ impl Retained {
         self.next
     }
 
-    /// The number of the oldest message.
-    pub(crate) fn first(&self) -> Option<u64> {
-        self.entries.first_key_value().map(|(number, _)| *number)
-    }
-
     /// When the oldest message has waited long enough. Later ones have later deadlines.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.entries.first_key_value().map(|(_, entry)| entry.pending.deadline)
     }
 
-    /// The oldest message that is not written yet.
-    pub(crate) fn next(&self) -> Option<Next> {
-        let (&number, entry) = self.entries.range(self.unwritten..).next()?;
-        Some(Next { number, outgoing: entry.pending.outgoing.clone(), again: entry.written })
+    /// The oldest message to be written. It stays so until it is [written](Self::wrote),
+    /// [parked](Self::park) or [settled](Self::settle).
+    pub(crate) fn next(&mut self) -> Option<Next> {
+        loop {
+            let number = *self.unwritten.first()?;
+            let Some(entry) = self.entries.get(&number) else {
+                self.unwritten.remove(&number);
+                continue;
+            };
+            let (outgoing, again) = (&entry.pending.outgoing, entry.written);
+            match self.parked.get_mut(&outgoing.target) {
+                Some(parked) => {
+                    parked.insert(number);
+                    self.unwritten.remove(&number);
+                }
+                None => return Some(Next { number, outgoing: outgoing.clone(), again }),
+            }
+        }
     }
 
     /// Says that `number`, the one that `next` gave, was written.
     pub(crate) fn wrote(&mut self, number: u64) {
-        self.unwritten = number + 1;
+        self.unwritten.remove(&number);
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.written = true;
         }
     }
 
-    /// There is a new channel: everything is to be written once more.
+    /// Parks the target of the message that `next` gave: it and those after it to the same target
+    /// stand aside.
+    pub(crate) fn park(&mut self, next: &Next) {
+        self.unwritten.remove(&next.number);
+        self.parked.entry(next.outgoing.target.clone()).or_default().insert(next.number);
+    }
+
+    /// The deadline of the oldest that waits for `target`, if any does.
+    pub(crate) fn parked(&self, target: &Target) -> Option<Instant> {
+        let number = self.parked.get(target)?.first()?;
+        Some(self.entries.get(number)?.pending.deadline)
+    }
+
+    /// `target` is there: what waited for it is to be written, before whatever is newer.
+    pub(crate) fn unpark(&mut self, target: &Target) {
+        self.unwritten.extend(self.parked.remove(target).unwrap_or_default());
+    }
+
+    /// `target` cannot be had: whoever waits for it is told why.
+    pub(crate) fn refuse(&mut self, target: &Target, why: &str) {
+        for number in self.parked.remove(target).unwrap_or_default() {
+            self.settle(number, Err(ConfirmError::Refused(why.to_owned())));
+        }
+    }
+
+    /// There is a new channel: everything that is not parked is to be written once more.
     pub(crate) fn rewind(&mut self) {
-        self.unwritten = self.first().unwrap_or(self.next);
+        let parked: BTreeSet<_> = self.parked.values().flatten().collect();
+        let numbers = self.entries.keys().filter(|number| !parked.contains(number));
+        self.unwritten = numbers.copied().collect();
     }
 
     /// Gives the publisher of `number` the broker's word, if it still waits for it.
     pub(crate) fn settle(&mut self, number: u64, word: Result<(), ConfirmError>) {
-        let was_first = self.first() == Some(number);
+        let was_first = self.entries.first_key_value().is_some_and(|(first, _)| *first == number);
         if let Some(entry) = self.entries.remove(&number) {
+            self.unwritten.remove(&number);
             entry.pending.confirmer.confirm(word);
         }
         if was_first {
@@ -148,7 +190,7 @@ impl Retained {
         entry.returned = true;
         // Nobody has seen it.
         entry.written = false;
-        self.unwritten = self.unwritten.min(number);
+        self.unwritten.insert(number);
         Some(entry.pending.outgoing.target.clone())
     }
 
@@ -159,15 +201,28 @@ impl Retained {
     /// Gives up on those whose deadline is past, for the reason given.
     pub(crate) fn expire(&mut self, now: Instant, why: &str) -> Expired {
         let mut expired = Expired::default();
-        while let Some(entry) = self.entries.first_entry()
-            && entry.get().pending.deadline <= now
+        while let Some(first) = self.entries.first_entry()
+            && first.get().pending.deadline <= now
         {
+            let (number, entry) = first.remove_entry();
             expired.messages += 1;
-            expired.written |= *entry.key() < self.unwritten;
-            entry.remove().pending.confirmer.confirm(Err(ConfirmError::Lost(why.to_owned())));
+            let waited = self.unwritten.remove(&number) || self.leave(&entry, number);
+            expired.written |= !waited;
+            entry.pending.confirmer.confirm(Err(ConfirmError::Lost(why.to_owned())));
         }
         self.tell_oldest();
         expired
+    }
+
+    /// Takes `number` out of those that are parked; whether it was.
+    fn leave(&mut self, entry: &Entry, number: u64) -> bool {
+        let target = &entry.pending.outgoing.target;
+        let Some(parked) = self.parked.get_mut(target) else { return false };
+        let was_parked = parked.remove(&number);
+        if parked.is_empty() {
+            self.parked.remove(target);
+        }
+        was_parked
     }
 
     fn tell_oldest(&self) {
@@ -187,13 +242,21 @@ mod tests {
         Retained::new(Arc::new(Oldest::new()))
     }
 
+    fn target(name: &str) -> Target {
+        Target::Queue(name.into())
+    }
+
     async fn push(retained: &mut Retained, deadline: Instant) -> Confirm {
+        push_to(retained, "q", deadline).await
+    }
+
+    async fn push_to(retained: &mut Retained, queue: &str, deadline: Instant) -> Confirm {
         let (confirmer, confirm) = Confirm::pending();
         let outgoing = Arc::new(Outgoing {
             id: MessageId::new(),
-            target: Target::Queue("q".into()),
+            target: target(queue),
             exchange: "".into(),
-            routing_key: "q".into(),
+            routing_key: queue.into(),
             properties: BasicProperties::default(),
             body: Bytes::new(),
         });
@@ -208,6 +271,23 @@ mod tests {
         for _ in 0..3 {
             confirms.push(push(&mut retained, Instant::now()).await);
         }
+        (retained, confirms)
+    }
+
+    fn numbers(retained: &Retained) -> Vec<u64> {
+        retained.entries.keys().copied().collect()
+    }
+
+    /// One to `a`, then one to `b`, and so on, with `a` parked.
+    async fn a_parked() -> (Retained, Vec<Confirm>) {
+        let mut retained = retained();
+        let mut confirms = Vec::new();
+        for n in 0..4 {
+            let queue = ["a", "b"][n % 2];
+            confirms.push(push_to(&mut retained, queue, Instant::now()).await);
+        }
+        let next = retained.next().unwrap();
+        retained.park(&next);
         (retained, confirms)
     }
 
@@ -238,11 +318,11 @@ mod tests {
         retained.wrote(0);
         retained.wrote(1);
         retained.settle(0, Ok(()));
-        assert_eq!(retained.returned(1), Some(Target::Queue("q".into())));
+        assert_eq!(retained.returned(1), Some(target("q")));
         assert_eq!(write_all(&mut retained), [(1, false), (2, false)]);
         assert_eq!(retained.returned(1), None);
         assert_eq!(confirms.remove(1).await, Err(ConfirmError::Unroutable));
-        assert_eq!(retained.first(), Some(2));
+        assert_eq!(numbers(&retained), [2]);
     }
 
     #[tokio::test]
@@ -258,8 +338,72 @@ mod tests {
         assert_eq!(retained.expire(now + second, "away"), one(false));
         assert_eq!(early.await, Err(ConfirmError::Lost("away".to_owned())));
         retained.settle(0, Ok(()));
-        assert_eq!(retained.first(), Some(1));
+        assert_eq!(numbers(&retained), [1]);
         assert_eq!(write_all(&mut retained), [(1, false)]);
         assert_eq!(retained.expire(now + 2 * second, "away"), one(true));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_its_target_is_passed_by_the_others_and_keeps_its_order() {
+        let (mut retained, _confirms) = a_parked().await;
+        assert_eq!(write_all(&mut retained), [(1, false), (3, false)]);
+        let _fifth = push_to(&mut retained, "a", Instant::now()).await;
+        let _sixth = push_to(&mut retained, "b", Instant::now()).await;
+        assert_eq!(write_all(&mut retained), [(5, false)]);
+        retained.rewind();
+        assert_eq!(write_all(&mut retained), [(1, true), (3, true), (5, true)]);
+        retained.unpark(&target("a"));
+        let _seventh = push_to(&mut retained, "a", Instant::now()).await;
+        assert_eq!(write_all(&mut retained), [(0, false), (2, false), (4, false), (6, false)]);
+        retained.rewind();
+        assert_eq!(write_all(&mut retained).len(), 7);
+    }
+
+    #[tokio::test]
+    async fn one_that_came_back_is_parked_before_those_after_it() {
+        let (mut retained, _confirms) = a_parked().await;
+        retained.unpark(&target("a"));
+        assert_eq!(write_all(&mut retained).len(), 4);
+        let _fifth = push_to(&mut retained, "a", Instant::now()).await;
+        assert_eq!(retained.returned(2), Some(target("a")));
+        let next = retained.next().unwrap();
+        assert_eq!(next.number, 2);
+        retained.park(&next);
+        assert_eq!(write_all(&mut retained), []);
+        retained.unpark(&target("a"));
+        assert_eq!(write_all(&mut retained), [(2, false), (4, false)]);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_target_that_is_refused_is_told_why_and_nobody_else() {
+        let (mut retained, mut confirms) = a_parked().await;
+        assert_eq!(write_all(&mut retained).len(), 2);
+        retained.refuse(&target("a"), "no");
+        assert_eq!(numbers(&retained), [1, 3]);
+        for confirm in [confirms.remove(0), confirms.remove(1)] {
+            assert_eq!(confirm.await, Err(ConfirmError::Refused("no".to_owned())));
+        }
+        let _fifth = push_to(&mut retained, "a", Instant::now()).await;
+        assert_eq!(write_all(&mut retained), [(4, false)]);
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_is_given_up_at_its_deadline() {
+        let mut retained = retained();
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let early = push_to(&mut retained, "a", now + second).await;
+        let _late = push_to(&mut retained, "a", now + 2 * second).await;
+        let next = retained.next().unwrap();
+        retained.park(&next);
+        assert_eq!(write_all(&mut retained), []);
+        assert_eq!(retained.parked(&target("a")), Some(now + second));
+        let one = Expired { messages: 1, written: false };
+        assert_eq!(retained.expire(now + second, "down"), one);
+        assert_eq!(early.await, Err(ConfirmError::Lost("down".to_owned())));
+        assert_eq!(retained.parked(&target("a")), Some(now + 2 * second));
+        assert_eq!(retained.expire(now + 2 * second, "down"), one);
+        assert_eq!(retained.parked(&target("a")), None);
+        let _fresh = push_to(&mut retained, "a", now + 3 * second).await;
+        assert_eq!(write_all(&mut retained), [(2, false)]);
     }
 }
