@@ -191,8 +191,11 @@ impl QueueConsumer {
             Ok(queue) => queue,
             Err(refused) => return End::Failed(refused),
         };
-        if let Err(why) = self.declarations.ensure(&target).await {
-            return End::Failed(Failure::Refused(why));
+        tokio::select! {
+            ensured = self.declarations.ensure(&target) => if let Err(why) = ensured {
+                return End::Failed(Failure::Refused(why));
+            },
+            () = asked.cancelled() => return End::Cancelled,
         }
         let place = match self.channels.place(&link).await {
             Ok(place) => place,
