@@ -27,6 +27,7 @@ mod metrics;
 mod names;
 mod opening;
 mod outlet;
+mod outsize;
 mod publisher;
 mod queues;
 mod reading;
@@ -64,6 +65,7 @@ use declarations::Declarations;
 use marker::Marker;
 use metrics::Metrics;
 use names::Names;
+use outsize::Outsize;
 use publisher::Publisher;
 use queues::Queues;
 use status::{Part, Status};
@@ -134,11 +136,13 @@ impl RabbitMqBroker {
             &metrics,
         ));
         let bindings = Arc::<Bindings>::default();
+        let outsize = Arc::new(Outsize::new(config.max_outbound_bytes(), metrics.clone()));
         let topics = Arc::new(Topics::new(
             names.clone(),
             status.clone(),
             bindings.clone(),
             metrics.clone(),
+            outsize.clone(),
             config.subscribe_timeout,
         ));
         let topic_queue = TopicQueue {
@@ -165,6 +169,7 @@ impl RabbitMqBroker {
             declarations,
             channels: Arc::<ConsumerChannels>::default(),
             metrics: metrics.clone(),
+            outsize,
             timeout: config.subscribe_timeout,
             reconnect_pause: config.reconnect_pause,
             closing: closing.clone(),
