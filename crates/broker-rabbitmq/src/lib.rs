@@ -158,6 +158,7 @@ impl RabbitMqBroker {
             leaving: leaving.clone(),
             generation: 0,
             declared: false,
+            declaring: false,
             marker: Mutex::new(Marker::new()),
             newest_marker: <_>::default(),
             unreadable: 0,

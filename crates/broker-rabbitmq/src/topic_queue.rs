@@ -83,6 +83,8 @@ pub(crate) struct TopicQueue {
     pub(crate) generation: u64,
     /// Whether RabbitMQ has had it, and is asked for it before another is declared.
     pub(crate) declared: bool,
+    /// Whether RabbitMQ was asked to declare it and has not answered.
+    pub(crate) declaring: bool,
     /// Held for a few instructions.
     pub(crate) marker: Mutex<Marker>,
     /// The number of the newest marker that came.
@@ -93,15 +95,26 @@ pub(crate) struct TopicQueue {
 }
 
 impl TopicQueue {
-    /// Runs until the broker closes, or leaves.
+    /// Runs until the broker closes, or leaves: then it is served no more, whatever it waited for.
     pub(crate) async fn run(mut self) {
+        let leaving = self.leaving.clone();
+        tokio::select! {
+            () = self.keep() => {}
+            () = leaving.cancelled() => {
+                let link = self.links.borrow().clone();
+                if let Some(link) = link.filter(|_| self.declared || self.declaring) {
+                    self.leave(&link).await;
+                }
+            }
+        }
+    }
+
+    /// Serves the queue on each connection, until there is none any more.
+    async fn keep(&mut self) {
         let mut pauses = Pauses::new(self.config.reconnect_pause);
         while let Some(link) = current(&mut self.links).await {
             let since = Instant::now();
-            let failure = match self.serve(&link, &mut pauses).await {
-                Ok(()) => return,
-                Err(failure) => failure,
-            };
+            let failure = self.serve(&link, &mut pauses).await;
             if since.elapsed() > SOON {
                 self.unreadable = 0;
             }
@@ -113,31 +126,35 @@ impl TopicQueue {
         }
     }
 
-    /// Serves the queue on one connection. Ok once it was left.
-    async fn serve(&mut self, link: &Link, pauses: &mut Pauses) -> Result<(), Failure> {
+    /// Serves the queue on one connection, as long as it lasts.
+    async fn serve(&mut self, link: &Link, pauses: &mut Pauses) -> Failure {
+        let (channel, consumer) = match self.begin(link).await {
+            Ok(begun) => begun,
+            Err(failure) => return failure,
+        };
+        self.status.set(Part::TopicQueue, State::Up);
+        pauses.reset();
+        tokio::select! {
+            biased;
+            failure = self.deliver(link, &channel, consumer) => failure,
+            () = link.ended() => Failure::Lost("it ended".to_owned()),
+            failure = self.bind(link) => failure,
+            failure = self.look(link) => failure,
+            () = self.mark() => Failure::Lost("it is closing".to_owned()),
+        }
+    }
+
+    async fn begin(&mut self, link: &Link) -> Result<(Channel, Consumer), Failure> {
         self.have(link).await?;
         // Bound before it is consumed: whatever was missed while it was away comes first, in order.
         while let Some(change) = self.bindings.try_next() {
             self.make(link, change).await?;
         }
         self.marker.lock().reconnected();
-        let (channel, consumer) = self.consume(link).await?;
+        let begun = self.consume(link).await?;
         // Made again behind what clients wait for: there may be thousands.
         self.bindings.doubt_all();
-        self.status.set(Part::TopicQueue, State::Up);
-        pauses.reset();
-        tokio::select! {
-            biased;
-            failure = self.deliver(link, &channel, consumer) => Err(failure),
-            () = link.ended() => Err(Failure::Lost("it ended".to_owned())),
-            failure = self.bind(link) => Err(failure),
-            failure = self.look(link) => Err(failure),
-            () = self.mark() => Err(Failure::Lost("it is closing".to_owned())),
-            () = self.leaving.cancelled() => {
-                self.leave(link).await;
-                Ok(())
-            }
-        }
+        Ok(begun)
     }
 
     fn name(&self) -> String {
@@ -172,7 +189,10 @@ impl TopicQueue {
         let config = &self.config;
         let arguments = topic_queue_arguments(config.topic_queue_length, config.topic_queue_expiry);
         let declare = Operation::DeclareQueue { name: &name, arguments };
-        self.declarations.perform(link, declare).await?;
+        self.declaring = true;
+        let declared = self.declarations.perform(link, declare).await;
+        self.declaring = false;
+        declared?;
         self.declared = true;
         self.bindings.anew();
         self.marker.lock().anew();
