@@ -158,6 +158,10 @@ impl Topics {
         if let Some(id) = received.id {
             let (exchange, key) = (delivery.exchange.as_str(), delivery.routing_key.as_str());
             let new = self.recent.lock().is_new(id, exchange, key);
+            // One that is known and not marked as a repeat is an application's: it sent on to the
+            // same topic what it got, all headers included, maybe with another body. To drop it would
+            // lose a message. What a broken connection had yet to send would look the same, which is
+            // why its socket is reset.
             if !new && (received.republished || delivery.redelivered) {
                 self.metrics.duplicates.inc();
                 return;
