@@ -14,6 +14,7 @@
 //! Not here: exchanges, AMQP queues, temporary and reply queues as destinations; who may do what.
 
 mod asking;
+mod binder;
 mod bindings;
 mod config;
 mod consumer_channels;
@@ -59,6 +60,7 @@ use ulid::Ulid;
 
 pub use config::{Config, Invalid, Uri};
 
+use binder::Binder;
 use bindings::Bindings;
 use consumer_channels::ConsumerChannels;
 use declarations::Declarations;
@@ -152,7 +154,7 @@ impl RabbitMqBroker {
             links: consuming.clone(),
             publisher: publisher.clone(),
             declarations: declarations.clone(),
-            bindings: bindings.clone(),
+            binder: Binder { declarations: declarations.clone(), bindings: bindings.clone() },
             metrics: metrics.clone(),
             topics: topics.clone(),
             leaving: leaving.clone(),
