@@ -7,6 +7,9 @@
 //! - What may or may not be so is made so once more: a change that was lost on its way, and, by
 //!   [`doubt`](Bindings::doubt), what someone else may have undone. RabbitMQ takes it as often as one
 //!   likes.
+//!
+//! Not here: keeping a binding for a while after its last subscription, for whoever comes back. It is
+//! undone with that; the gateway keeps the subscription instead (`gateway.linger`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 

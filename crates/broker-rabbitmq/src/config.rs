@@ -50,6 +50,11 @@ pub struct Config {
     /// The longest body in bytes, 16 MiB by default, which is the limit of RabbitMQ 4. A message
     /// with a longer one is refused.
     pub max_message: ByteSize,
+    /// The longest body in bytes that clients are sent, 1 MiB by default. A topic message with a
+    /// longer one is dropped; one of a queue is rejected, and goes where the queue's dead letters
+    /// go. Such bodies still reach this node, up to `topic_prefetch` or a subscription's prefetch
+    /// at a time.
+    pub max_outbound_message: ByteSize,
     /// On how many AMQP channels topics are published, and on how many more queues: 4 by default,
     /// 1 to 64. A publisher keeps to one of each, for its order.
     pub publish_channels: u16,
@@ -96,6 +101,7 @@ impl Default for Config {
             heart_beat: Duration::from_secs(5),
             retained: ByteSize::mib(64),
             max_message: ByteSize::mib(16),
+            max_outbound_message: ByteSize::mib(1),
             publish_channels: 4,
             topic_prefetch: 1_000,
             topic_queue_length: 100_000,
@@ -158,6 +164,9 @@ impl Config {
         if self.max_message == ByteSize(0) {
             return invalid("max_message", "must be at least 1");
         }
+        if self.max_outbound_message == ByteSize(0) {
+            return invalid("max_outbound_message", "must be at least 1");
+        }
         // Twice, so that headers and bookkeeping of the longest message have room as well.
         if self.retained.as_u64() < self.max_message.as_u64().saturating_mul(2) {
             let why = format!("must be at least twice max_message, which is {}", self.max_message);
@@ -202,6 +211,10 @@ impl Config {
 
     pub(crate) fn max_message_bytes(&self) -> usize {
         bytes(self.max_message)
+    }
+
+    pub(crate) fn max_outbound_bytes(&self) -> usize {
+        bytes(self.max_outbound_message)
     }
 }
 
@@ -280,6 +293,10 @@ mod tests {
             (Config { heart_beat: second * 61, ..default.clone() }, "heart_beat"),
             (Config { max_message: ByteSize(0), ..default.clone() }, "max_message"),
             (Config { max_message: ByteSize::mib(33), ..default.clone() }, "retained"),
+            (
+                Config { max_outbound_message: ByteSize(0), ..default.clone() },
+                "max_outbound_message",
+            ),
             (Config { retained: ByteSize::gib(3), ..default.clone() }, "retained"),
             (Config { publish_channels: 0, ..default.clone() }, "publish_channels"),
             (Config { topic_prefetch: 0, ..default.clone() }, "topic_prefetch"),

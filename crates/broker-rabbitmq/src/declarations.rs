@@ -10,6 +10,7 @@
 //! Not here: what ought to be declared, and when.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use lapin::options::{
@@ -21,17 +22,17 @@ use parking_lot::Mutex;
 
 use crate::link::{Failure, Link, Links, current};
 use crate::names::{LIMIT, durable};
+use crate::supervisor::Pauses;
 
 /// How many declarations are remembered; with more, all are forgotten and made again when needed.
 const MEMORY: usize = 10_000;
-
-/// How long to wait after a connection went away: its end is not known everywhere at once.
-const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The channel for operations that may fail.
 #[derive(Debug)]
 pub(crate) struct Declarations {
     links: Links,
+    /// The longest pause before a target is asked for once more.
+    pause: Duration,
     /// The channel, with the generation of its link. Held for the length of an operation: one at a
     /// time, for a refusal hits all that are on the channel.
     channel: tokio::sync::Mutex<Option<(u64, Channel)>>,
@@ -72,14 +73,15 @@ struct Known {
 }
 
 impl Declarations {
-    pub(crate) fn new(links: Links) -> Self {
-        Self { links, channel: tokio::sync::Mutex::default(), known: Mutex::default() }
+    pub(crate) fn new(links: Links, pause: Duration) -> Self {
+        Self { links, pause, channel: tokio::sync::Mutex::default(), known: Mutex::default() }
     }
 
-    /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away. An error is
-    /// RabbitMQ's reason not to have it.
+    /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away, or cannot have it
+    /// just now. An error is RabbitMQ's reason not to have it.
     pub(crate) async fn ensure(&self, target: &Target) -> Result<(), String> {
         let mut links = self.links.clone();
+        let mut pauses = Pauses::new(self.pause);
         while !self.is_known(target) {
             let Some(link) = current(&mut links).await else {
                 return Err("it is closing".to_owned());
@@ -87,7 +89,8 @@ impl Declarations {
             match self.declare(&link, target).await {
                 Ok(()) => self.remember(&link, target),
                 Err(Failure::Refused(why)) if !passes(&why) => return Err(why),
-                Err(_) => tokio::time::sleep(AGAIN).await,
+                // The end of a connection is not known everywhere at once either.
+                Err(_) => tokio::time::sleep(pauses.next()).await,
             }
         }
         Ok(())
@@ -134,7 +137,8 @@ impl Declarations {
         self.known.lock().targets.clear();
     }
 
-    fn is_known(&self, target: &Target) -> bool {
+    /// Whether `target` was there when it was last asked for.
+    pub(crate) fn is_known(&self, target: &Target) -> bool {
         match target {
             // Those are there from the start, and nobody may declare them.
             Target::Exchange(name) if name.is_empty() || name.starts_with("amq.") => true,

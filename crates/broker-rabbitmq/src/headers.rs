@@ -13,7 +13,7 @@
 //! nothing, where the plugin shows `persistent:1`; a header that the server sets is never shown from
 //! the table; `content-length`, `receipt` and `transaction` of a SEND do not travel.
 
-use broker::{Destination, Message, MessageId, PublishError};
+use broker::{Destination, Message, MessageId, PublishError, header};
 use bytes::Bytes;
 use bytestring::ByteString;
 use lapin::BasicProperties;
@@ -37,18 +37,6 @@ const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 /// What all headers may take together. They travel in one AMQP frame, of at most 128 KiB.
 const LIMIT: usize = 64 * 1024;
-
-/// Headers that STOMP gives a meaning in a MESSAGE: the server's own, which no table may set.
-const SERVERS: [&str; 8] = [
-    "ack",
-    "content-length",
-    "destination",
-    "message-id",
-    "receipt",
-    "redelivered",
-    "subscription",
-    "transaction",
-];
 
 /// The prefixes that a `reply-to` may begin with; another one names a queue.
 const PREFIXES: [&str; 6] =
@@ -206,7 +194,7 @@ pub(crate) fn read(properties: &BasicProperties) -> Result<Received, Skip> {
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
         match name.as_str() {
             REPUBLISHED => received.republished = received.id.is_some(),
-            name if name.starts_with(OURS) || SERVERS.contains(&name) => {}
+            name if header::is_reserved(name) => {}
             name => received.headers.extend(text(value).map(|value| (name.into(), value))),
         }
     }

@@ -1,8 +1,10 @@
 //! One publish channel: writes what its publishers hand over, in order, and hears the confirms.
 //!
 //! Invariants
-//! - Messages are written in the order they were accepted. When the channel is gone, those that were
-//!   not confirmed are written first, in order, on the next one.
+//! - Messages to one target are written in the order they were accepted. When the channel is gone,
+//!   those that were not confirmed are written first, in order, on the next one.
+//! - Messages whose target is not known to be there are parked until it is. The others go on: what
+//!   is promised is the order of each sender to each destination.
 //! - A message that RabbitMQ refuses by closing the channel is found, by writing one at a time until
 //!   it is behind, and fails alone.
 //! - What lapin attaches to a confirm as returned may belong to another: returns are matched by
@@ -25,7 +27,8 @@ use lapin::{Channel, Confirmation};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
-use crate::declarations::Declarations;
+use crate::asking::{Answer, Asking};
+use crate::declarations::{Declarations, Target};
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
 use crate::metrics::Metrics;
@@ -48,11 +51,12 @@ pub(crate) struct Lane {
     /// Says why what waits was not confirmed.
     pub(crate) status: Arc<Status>,
     pub(crate) declarations: Arc<Declarations>,
+    pub(crate) asking: Asking,
     /// Whether a message that no queue takes comes back.
     pub(crate) mandatory: bool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) retained: Retained,
-    /// Up to this number messages are written one at a time.
+    /// Messages with a number below this are written one at a time.
     pub(crate) careful: u64,
     pub(crate) pauses: Pauses,
 }
@@ -65,6 +69,8 @@ struct Flight {
     confirmed: Vec<u64>,
     /// Came back.
     returned: HashSet<MessageId>,
+    /// Whether the one that is written must be the only one.
+    alone: bool,
 }
 
 type Publish = Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send>>;
@@ -103,11 +109,9 @@ impl Lane {
     async fn serve(&mut self, link: &Link, channel: &Channel) -> End {
         let mut flight = Flight::default();
         loop {
-            while self.may_write(&flight) {
-                match self.write(channel, &mut flight).await {
-                    Some(Ok(())) => {}
-                    Some(Err((number, error))) => return self.failed(link, number, &error),
-                    None => break,
+            while let Some(next) = self.next(&flight) {
+                if let Err((number, error)) = self.write(channel, next, &mut flight).await {
+                    return self.failed(link, number, &error);
                 }
             }
             tokio::select! {
@@ -117,6 +121,7 @@ impl Lane {
                     Err(error) => return self.failed(link, number, &error),
                 },
                 () = link.ended() => return End::Gone,
+                Some((target, answer)) = self.asking.answer() => self.answered(&target, answer),
                 pending = self.incoming.recv() => match pending {
                     Some(pending) => self.retained.push(pending),
                     None => return End::Closing,
@@ -133,8 +138,43 @@ impl Lane {
         }
     }
 
-    fn may_write(&self, flight: &Flight) -> bool {
-        let limit = match (self.is_careful(), self.mandatory) {
+    /// The next message, if it may be written now. Those whose target is not known to be there are
+    /// parked on the way.
+    fn next(&mut self, flight: &Flight) -> Option<Next> {
+        loop {
+            let next = self.retained.next()?;
+            if self.declarations.is_known(&next.outgoing.target) {
+                return self.may_write(next.number, flight).then_some(next);
+            }
+            self.retained.park(&next);
+            self.ask(&next.outgoing.target);
+        }
+    }
+
+    /// Asks for the target of what is parked, as long as the oldest of it may wait.
+    fn ask(&mut self, target: &Target) {
+        if let Some(deadline) = self.retained.parked(target) {
+            self.asking.ask(target, deadline);
+        }
+    }
+
+    fn answered(&mut self, target: &Target, answer: Answer) {
+        match answer {
+            Answer::There => self.retained.unpark(target),
+            Answer::Refused(why) => {
+                tracing::warn!(?target, why, "RabbitMQ refused a declaration");
+                self.retained.refuse(target, &why);
+            }
+            // For those that were parked later.
+            Answer::Late => {
+                self.expire();
+                self.ask(target);
+            }
+        }
+    }
+
+    fn may_write(&self, number: u64, flight: &Flight) -> bool {
+        let limit = match (flight.alone || number < self.careful, self.mandatory) {
             (true, _) => 1,
             // A window that has begun to close takes no more.
             (false, true) if !flight.confirmed.is_empty() => 0,
@@ -144,47 +184,15 @@ impl Lane {
         flight.publishes.len() < limit
     }
 
-    fn is_careful(&self) -> bool {
-        self.retained.first().is_some_and(|first| first < self.careful)
-    }
-
-    /// Writes the next message. None if there is none, or it cannot be written now.
+    /// Writes `next`. An error is what a message heard, by number, whose channel is gone.
     async fn write(
         &mut self,
         channel: &Channel,
+        next: Next,
         flight: &mut Flight,
-    ) -> Option<Result<(), (u64, lapin::Error)>> {
-        let Next { number, outgoing, again } = self.retained.next()?;
-        let deadline = self.retained.deadline()?;
-        let (declarations, target) = (self.declarations.clone(), &outgoing.clone().target);
-        let ensuring = declarations.ensure(target);
-        let mut ensuring = pin!(tokio::time::timeout_at(deadline, ensuring));
-        let ensured = loop {
-            tokio::select! {
-                biased;
-                Some((number, word)) = flight.publishes.next() => match word {
-                    Ok(word) => self.confirmed(number, word, flight),
-                    Err(error) => return Some(Err((number, error))),
-                },
-                ensured = &mut ensuring => break ensured,
-            }
-        };
-        match ensured {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => {
-                tracing::warn!(target = ?outgoing.target, why, "RabbitMQ refused a declaration");
-                self.retained.settle(number, Err(ConfirmError::Refused(why)));
-                return Some(Ok(()));
-            }
-            Err(_) => {
-                self.expire();
-                return Some(Ok(()));
-            }
-        }
-        // Meanwhile one before it may have come back.
-        if self.retained.next().is_none_or(|next| next.number != number) {
-            return Some(Ok(()));
-        }
+    ) -> Result<(), (u64, lapin::Error)> {
+        let Next { number, outgoing, again } = next;
+        flight.alone = number < self.careful;
         let (channel, mandatory) = (channel.clone(), self.mandatory);
         let mut publish: Publish = Box::pin(async move {
             let properties = match again {
@@ -208,9 +216,9 @@ impl Lane {
         match poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await {
             Poll::Pending => flight.publishes.push(publish),
             Poll::Ready((number, Ok(word))) => self.confirmed(number, word, flight),
-            Poll::Ready((number, Err(error))) => return Some(Err((number, error))),
+            Poll::Ready((number, Err(error))) => return Err((number, error)),
         }
-        Some(Ok(()))
+        Ok(())
     }
 
     fn confirmed(&mut self, number: u64, word: Confirmation, flight: &mut Flight) {
@@ -235,6 +243,7 @@ impl Lane {
             }
         }
         if flight.publishes.is_empty() {
+            flight.alone = false;
             self.pauses.reset();
             self.close_window(flight);
         }
@@ -261,7 +270,8 @@ impl Lane {
             tracing::warn!(why, "RabbitMQ closed a publish channel");
             // What it says may be that something known to be there is not.
             self.declarations.forget_all();
-            if self.is_careful() {
+            // Then it was alone.
+            if number < self.careful {
                 self.retained.settle(number, Err(ConfirmError::Refused(why)));
             } else {
                 self.careful = self.retained.end();

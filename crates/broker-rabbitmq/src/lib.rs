@@ -13,6 +13,8 @@
 //!
 //! Not here: exchanges, AMQP queues, temporary and reply queues as destinations; who may do what.
 
+mod asking;
+mod binder;
 mod bindings;
 mod config;
 mod consumer_channels;
@@ -26,6 +28,7 @@ mod metrics;
 mod names;
 mod opening;
 mod outlet;
+mod outsize;
 mod publisher;
 mod queues;
 mod reading;
@@ -57,12 +60,14 @@ use ulid::Ulid;
 
 pub use config::{Config, Invalid, Uri};
 
+use binder::Binder;
 use bindings::Bindings;
 use consumer_channels::ConsumerChannels;
 use declarations::Declarations;
 use marker::Marker;
 use metrics::Metrics;
 use names::Names;
+use outsize::Outsize;
 use publisher::Publisher;
 use queues::Queues;
 use status::{Part, Status};
@@ -123,7 +128,7 @@ impl RabbitMqBroker {
         let publishing = connection(Part::Publish, "publish");
         let consuming = connection(Part::Consume, "consume");
         connections.close();
-        let declarations = Arc::new(Declarations::new(consuming.clone()));
+        let declarations = Arc::new(Declarations::new(consuming.clone(), config.reconnect_pause));
         let publisher = Arc::new(Publisher::start(
             &config,
             names.clone(),
@@ -133,11 +138,13 @@ impl RabbitMqBroker {
             &metrics,
         ));
         let bindings = Arc::<Bindings>::default();
+        let outsize = Arc::new(Outsize::new(config.max_outbound_bytes(), metrics.clone()));
         let topics = Arc::new(Topics::new(
             names.clone(),
             status.clone(),
             bindings.clone(),
             metrics.clone(),
+            outsize.clone(),
             config.subscribe_timeout,
         ));
         let topic_queue = TopicQueue {
@@ -147,12 +154,13 @@ impl RabbitMqBroker {
             links: consuming.clone(),
             publisher: publisher.clone(),
             declarations: declarations.clone(),
-            bindings: bindings.clone(),
+            binder: Binder { declarations: declarations.clone(), bindings: bindings.clone() },
             metrics: metrics.clone(),
             topics: topics.clone(),
             leaving: leaving.clone(),
             generation: 0,
             declared: false,
+            declaring: false,
             marker: Mutex::new(Marker::new()),
             newest_marker: <_>::default(),
             unreadable: 0,
@@ -164,6 +172,7 @@ impl RabbitMqBroker {
             declarations,
             channels: Arc::<ConsumerChannels>::default(),
             metrics: metrics.clone(),
+            outsize,
             timeout: config.subscribe_timeout,
             reconnect_pause: config.reconnect_pause,
             closing: closing.clone(),

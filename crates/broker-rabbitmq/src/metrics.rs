@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::bindings::Bindings;
 use crate::headers::Skip;
+use crate::outsize::Fate;
 use crate::status::Part;
 
 /// Begins every name. RabbitMQ's own exporter has `rabbitmq_`.
@@ -33,6 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) republished: Counter,
     pub(crate) duplicates: Counter,
     skipped: Family<Skipped, Counter>,
+    outsize: Family<OutsizeFate, Counter>,
     pub(crate) consumers: Gauge,
     /// As RabbitMQ last said.
     pub(crate) topic_queue_messages: Gauge,
@@ -46,6 +48,11 @@ struct Connection {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Skipped {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutsizeFate {
+    fate: &'static str,
 }
 
 /// The messages that wait for their confirms.
@@ -93,6 +100,11 @@ impl Metrics {
         self.skipped.get_or_create(&Skipped { reason: skip.label() }).inc();
     }
 
+    /// A message was not delivered, for it is too long for clients.
+    pub(crate) fn outsize(&self, fate: Fate) {
+        self.outsize.get_or_create(&OutsizeFate { fate: fate.label() }).inc();
+    }
+
     pub(crate) fn register(
         &self,
         registry: &mut Registry,
@@ -105,6 +117,9 @@ impl Metrics {
         }
         for skip in Skip::ALL {
             drop(self.skipped.get_or_create(&Skipped { reason: skip.label() }));
+        }
+        for fate in Fate::ALL {
+            drop(self.outsize.get_or_create(&OutsizeFate { fate: fate.label() }));
         }
         let ours = registry.sub_registry_with_prefix(PREFIX);
         ours.register(
@@ -126,6 +141,11 @@ impl Metrics {
             "skipped",
             "Messages of newer nodes that this one does not understand, by what it does not know",
             self.skipped.clone(),
+        );
+        ours.register(
+            "outsize",
+            "Messages longer than max_outbound_message: topics' are dropped, queues' rejected",
+            self.outsize.clone(),
         );
         ours.register("consumers", "Consumers of queues on this node now", self.consumers.clone());
         ours.register(

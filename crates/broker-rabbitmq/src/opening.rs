@@ -3,9 +3,13 @@
 //! Invariants
 //! - An opening that is dropped before its end closes its socket. lapin has a thread per connection
 //!   from the start, and one whose peer says nothing would wait for it for ever.
+//! - What was written and has not arrived when a connection ends is not sent any more: it is published
+//!   again on the next one, and the original could come after its repeat. A good-bye loses nothing by
+//!   that, for RabbitMQ answers it.
 //! - lapin reads from the socket through [`Mended`] alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -44,6 +48,8 @@ pub(crate) async fn open(
         let stream = plain.connect_async(&on).await?;
         if let AsyncTcpStream::Plain(stream) = &stream {
             let socket = SockRef::from(stream.get_ref()).try_clone()?;
+            // Its end is a reset.
+            socket.set_linger(Some(Duration::ZERO))?;
             let mut progress = progress.lock();
             if let Progress::Over = *progress {
                 return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());

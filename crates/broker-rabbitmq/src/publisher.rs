@@ -16,6 +16,7 @@ use lapin::types::ShortString;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::Instant;
 
+use crate::asking::Asking;
 use crate::declarations::{Declarations, Target};
 use crate::headers::{self, Unfit};
 use crate::lane::Lane;
@@ -64,6 +65,7 @@ impl Publisher {
                 status: of_lanes.clone(),
                 links: links.clone(),
                 declarations: declarations.clone(),
+                asking: Asking::new(declarations.clone()),
                 mandatory,
                 metrics: metrics.clone(),
                 retained: Retained::new(unconfirmed.oldest(number)),

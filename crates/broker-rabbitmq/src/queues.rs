@@ -25,6 +25,7 @@ use crate::declarations::{Declarations, Operation, Target, passes, short};
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
 use crate::metrics::Metrics;
+use crate::outsize::{Fate, Outsize};
 use crate::status::Status;
 use crate::supervisor::Pauses;
 
@@ -36,6 +37,7 @@ pub(crate) struct Queues {
     pub(crate) declarations: Arc<Declarations>,
     pub(crate) channels: Arc<ConsumerChannels>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) outsize: Arc<Outsize>,
     pub(crate) timeout: Duration,
     pub(crate) reconnect_pause: Duration,
     pub(crate) closing: CancellationToken,
@@ -49,6 +51,7 @@ struct QueueConsumer {
     declarations: Arc<Declarations>,
     channels: Arc<ConsumerChannels>,
     metrics: Arc<Metrics>,
+    outsize: Arc<Outsize>,
     /// As long as the prefetch. It is full only of deliveries from a connection that is gone.
     deliveries: mpsc::Sender<Delivery>,
     cancelling: Arc<Cancelling>,
@@ -98,6 +101,7 @@ impl Queues {
             declarations: self.declarations.clone(),
             channels: self.channels.clone(),
             metrics: self.metrics.clone(),
+            outsize: self.outsize.clone(),
             deliveries,
             cancelling: cancelling.clone(),
             closing: self.closing.clone(),
@@ -191,8 +195,11 @@ impl QueueConsumer {
             Ok(queue) => queue,
             Err(refused) => return End::Failed(refused),
         };
-        if let Err(why) = self.declarations.ensure(&target).await {
-            return End::Failed(Failure::Refused(why));
+        tokio::select! {
+            ensured = self.declarations.ensure(&target) => if let Err(why) = ensured {
+                return End::Failed(Failure::Refused(why));
+            },
+            () = asked.cancelled() => return End::Cancelled,
         }
         let place = match self.channels.place(&link).await {
             Ok(place) => place,
@@ -242,6 +249,10 @@ impl QueueConsumer {
                     continue;
                 }
             };
+            if self.outsize.is(delivery.data.len(), &self.name, Fate::Rejected) {
+                settler.settle(delivery.delivery_tag, Outcome::Reject);
+                continue;
+            }
             let redelivered = delivery.redelivered || received.republished;
             let destination = Destination::Queue(self.name.clone());
             let message = Arc::new(headers::message(received, destination, &mut delivery));

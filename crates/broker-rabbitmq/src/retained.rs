@@ -3,9 +3,10 @@
 //! Invariants
 //! - A message stays until the broker's word on it is given to its publisher, or its deadline is past.
 //! - They are written in order; after a [`rewind`](Retained::rewind) all are written again, in order.
+//!   But those whose target is [parked](Retained::park) stand aside, and go in their order after it.
 //! - A message that was written before and is written again after a rewind is marked so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use broker::{ConfirmError, Confirmer, MessageId};
@@ -48,8 +49,10 @@ pub(crate) struct Retained {
     entries: BTreeMap<u64, Entry>,
     /// The number of the next message.
     next: u64,
-    /// Everything before it was written on the channel of the moment.
-    unwritten: u64,
+    /// The numbers of those to be written on the channel of the moment.
+    unwritten: BTreeSet<u64>,
+    /// The numbers of those that wait for their target, none of them in `unwritten`. No set is empty.
+    parked: HashMap<Target, BTreeSet<u64>>,
     /// Told of the oldest whenever it is another.
     oldest: Arc<Oldest>,
 }
@@ -80,7 +83,8 @@ pub(crate) struct Expired {
 
 impl Retained {
     pub(crate) fn new(oldest: Arc<Oldest>) -> Self {
-        Self { entries: BTreeMap::new(), next: 0, unwritten: 0, oldest }
+        let (entries, unwritten, parked) = (<_>::default(), <_>::default(), <_>::default());
+        Self { entries, next: 0, unwritten, parked, oldest }
     }
 
     pub(crate) fn push(&mut self, pending: Pending) {
@@ -89,6 +93,7 @@ impl Retained {
         }
         let entry = Entry { pending, written: false, returned: false };
         self.entries.insert(self.next, entry);
+        self.unwritten.insert(self.next);
         self.next += 1;
     }
 
@@ -97,39 +102,76 @@ impl Retained {
         self.next
     }
 
-    /// The number of the oldest message.
-    pub(crate) fn first(&self) -> Option<u64> {
-        self.entries.first_key_value().map(|(number, _)| *number)
-    }
-
     /// When the oldest message has waited long enough. Later ones have later deadlines.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.entries.first_key_value().map(|(_, entry)| entry.pending.deadline)
     }
 
-    /// The oldest message that is not written yet.
-    pub(crate) fn next(&self) -> Option<Next> {
-        let (&number, entry) = self.entries.range(self.unwritten..).next()?;
-        Some(Next { number, outgoing: entry.pending.outgoing.clone(), again: entry.written })
+    /// The oldest message to be written. It stays so until it is [written](Self::wrote),
+    /// [parked](Self::park) or [settled](Self::settle).
+    pub(crate) fn next(&mut self) -> Option<Next> {
+        loop {
+            let number = *self.unwritten.first()?;
+            let Some(entry) = self.entries.get(&number) else {
+                self.unwritten.remove(&number);
+                continue;
+            };
+            let (outgoing, again) = (&entry.pending.outgoing, entry.written);
+            match self.parked.get_mut(&outgoing.target) {
+                Some(parked) => {
+                    parked.insert(number);
+                    self.unwritten.remove(&number);
+                }
+                None => return Some(Next { number, outgoing: outgoing.clone(), again }),
+            }
+        }
     }
 
     /// Says that `number`, the one that `next` gave, was written.
     pub(crate) fn wrote(&mut self, number: u64) {
-        self.unwritten = number + 1;
+        self.unwritten.remove(&number);
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.written = true;
         }
     }
 
-    /// There is a new channel: everything is to be written once more.
+    /// Parks the target of the message that `next` gave: it and those after it to the same target
+    /// stand aside.
+    pub(crate) fn park(&mut self, next: &Next) {
+        self.unwritten.remove(&next.number);
+        self.parked.entry(next.outgoing.target.clone()).or_default().insert(next.number);
+    }
+
+    /// The deadline of the oldest that waits for `target`, if any does.
+    pub(crate) fn parked(&self, target: &Target) -> Option<Instant> {
+        let number = self.parked.get(target)?.first()?;
+        Some(self.entries.get(number)?.pending.deadline)
+    }
+
+    /// `target` is there: what waited for it is to be written, before whatever is newer.
+    pub(crate) fn unpark(&mut self, target: &Target) {
+        self.unwritten.extend(self.parked.remove(target).unwrap_or_default());
+    }
+
+    /// `target` cannot be had: whoever waits for it is told why.
+    pub(crate) fn refuse(&mut self, target: &Target, why: &str) {
+        for number in self.parked.remove(target).unwrap_or_default() {
+            self.settle(number, Err(ConfirmError::Refused(why.to_owned())));
+        }
+    }
+
+    /// There is a new channel: everything that is not parked is to be written once more.
     pub(crate) fn rewind(&mut self) {
-        self.unwritten = self.first().unwrap_or(self.next);
+        let parked: BTreeSet<_> = self.parked.values().flatten().collect();
+        let numbers = self.entries.keys().filter(|number| !parked.contains(number));
+        self.unwritten = numbers.copied().collect();
     }
 
     /// Gives the publisher of `number` the broker's word, if it still waits for it.
     pub(crate) fn settle(&mut self, number: u64, word: Result<(), ConfirmError>) {
-        let was_first = self.first() == Some(number);
+        let was_first = self.entries.first_key_value().is_some_and(|(first, _)| *first == number);
         if let Some(entry) = self.entries.remove(&number) {
+            self.unwritten.remove(&number);
             entry.pending.confirmer.confirm(word);
         }
         if was_first {
@@ -148,7 +190,7 @@ impl Retained {
         entry.returned = true;
         // Nobody has seen it.
         entry.written = false;
-        self.unwritten = self.unwritten.min(number);
+        self.unwritten.insert(number);
         Some(entry.pending.outgoing.target.clone())
     }
 
@@ -159,15 +201,28 @@ impl Retained {
     /// Gives up on those whose deadline is past, for the reason given.
     pub(crate) fn expire(&mut self, now: Instant, why: &str) -> Expired {
         let mut expired = Expired::default();
-        while let Some(entry) = self.entries.first_entry()
-            && entry.get().pending.deadline <= now
+        while let Some(first) = self.entries.first_entry()
+            && first.get().pending.deadline <= now
         {
+            let (number, entry) = first.remove_entry();
             expired.messages += 1;
-            expired.written |= *entry.key() < self.unwritten;
-            entry.remove().pending.confirmer.confirm(Err(ConfirmError::Lost(why.to_owned())));
+            let waited = self.unwritten.remove(&number) || self.leave(&entry, number);
+            expired.written |= !waited;
+            entry.pending.confirmer.confirm(Err(ConfirmError::Lost(why.to_owned())));
         }
         self.tell_oldest();
         expired
+    }
+
+    /// Takes `number` out of those that are parked; whether it was.
+    fn leave(&mut self, entry: &Entry, number: u64) -> bool {
+        let target = &entry.pending.outgoing.target;
+        let Some(parked) = self.parked.get_mut(target) else { return false };
+        let was_parked = parked.remove(&number);
+        if parked.is_empty() {
+            self.parked.remove(target);
+        }
+        was_parked
     }
 
     fn tell_oldest(&self) {
@@ -176,90 +231,4 @@ impl Retained {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::metrics::Unconfirmed;
-    use broker::Confirm;
-
-    fn retained() -> Retained {
-        Retained::new(Arc::new(Oldest::new()))
-    }
-
-    async fn push(retained: &mut Retained, deadline: Instant) -> Confirm {
-        let (confirmer, confirm) = Confirm::pending();
-        let outgoing = Arc::new(Outgoing {
-            id: MessageId::new(),
-            target: Target::Queue("q".into()),
-            exchange: "".into(),
-            routing_key: "q".into(),
-            properties: BasicProperties::default(),
-            body: Bytes::new(),
-        });
-        let share = Unconfirmed::new(1, 0).share(1).await.unwrap();
-        retained.push(Pending { outgoing, confirmer, since: deadline, deadline, _share: share });
-        confirm
-    }
-
-    async fn three() -> (Retained, Vec<Confirm>) {
-        let mut retained = retained();
-        let mut confirms = Vec::new();
-        for _ in 0..3 {
-            confirms.push(push(&mut retained, Instant::now()).await);
-        }
-        (retained, confirms)
-    }
-
-    fn write_all(retained: &mut Retained) -> Vec<(u64, bool)> {
-        std::iter::from_fn(|| {
-            let Next { number, again, .. } = retained.next()?;
-            retained.wrote(number);
-            Some((number, again))
-        })
-        .collect()
-    }
-
-    #[tokio::test]
-    async fn after_a_rewind_what_is_not_confirmed_is_written_again_in_order_and_marked() {
-        let (mut retained, mut confirms) = three().await;
-        assert_eq!(write_all(&mut retained), [(0, false), (1, false), (2, false)]);
-        retained.settle(1, Ok(()));
-        assert_eq!(confirms.remove(1).await, Ok(()));
-        let _fourth = push(&mut retained, Instant::now()).await;
-        retained.rewind();
-        assert_eq!(write_all(&mut retained), [(0, true), (2, true), (3, false)]);
-        assert_eq!(write_all(&mut retained), []);
-    }
-
-    #[tokio::test]
-    async fn a_returned_message_goes_before_the_later_ones_once() {
-        let (mut retained, mut confirms) = three().await;
-        retained.wrote(0);
-        retained.wrote(1);
-        retained.settle(0, Ok(()));
-        assert_eq!(retained.returned(1), Some(Target::Queue("q".into())));
-        assert_eq!(write_all(&mut retained), [(1, false), (2, false)]);
-        assert_eq!(retained.returned(1), None);
-        assert_eq!(confirms.remove(1).await, Err(ConfirmError::Unroutable));
-        assert_eq!(retained.first(), Some(2));
-    }
-
-    #[tokio::test]
-    async fn what_waited_too_long_is_lost_and_a_late_word_on_it_says_nothing() {
-        let mut retained = retained();
-        let now = Instant::now();
-        let second = Duration::from_secs(1);
-        let early = push(&mut retained, now + second).await;
-        let _late = push(&mut retained, now + 2 * second).await;
-        assert_eq!(retained.deadline(), Some(now + second));
-        assert_eq!(retained.expire(now, "away"), Expired::default());
-        let one = |written| Expired { messages: 1, written };
-        assert_eq!(retained.expire(now + second, "away"), one(false));
-        assert_eq!(early.await, Err(ConfirmError::Lost("away".to_owned())));
-        retained.settle(0, Ok(()));
-        assert_eq!(retained.first(), Some(1));
-        assert_eq!(write_all(&mut retained), [(1, false)]);
-        assert_eq!(retained.expire(now + 2 * second, "away"), one(true));
-    }
-}
+mod tests;

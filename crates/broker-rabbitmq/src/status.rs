@@ -52,9 +52,14 @@ impl Status {
         self.state.subscribe()
     }
 
-    /// Says how `part` is.
-    pub(crate) fn set(&self, part: Part, link: Link) {
-        self.change(|parts| *parts.of(part) = link);
+    /// Says how `part` is, and returns whether that is news.
+    pub(crate) fn set(&self, part: Part, link: Link) -> bool {
+        self.change(|parts| {
+            let part = parts.of(part);
+            let differs = *part != link;
+            *part = link;
+            differs
+        })
     }
 
     /// Says that topic messages may have been missed.
@@ -93,15 +98,16 @@ impl Status {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Parts)) {
+    fn change<T>(&self, change: impl FnOnce(&mut Parts) -> T) -> T {
         let mut parts = self.parts.lock();
-        change(&mut parts);
+        let changed = change(&mut parts);
         let now = parts.state();
         self.state.send_if_modified(|state| {
             let differs = *state != now;
             *state = now;
             differs
         });
+        changed
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - There is at most one live link at a time, and everyone sees it change through [`Links`].
-//! - No error ends the supervisor: each is named in the state and the log, and tried again.
+//! - No error ends the supervisor: each is named in the state and the log, and tried again. The same
+//!   error again is nothing new.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,8 +138,12 @@ impl Supervisor {
     }
 
     fn down(&self, reason: String) {
-        tracing::warn!(connection = self.name, "{reason}");
-        self.status.set(self.part, State::Down(reason));
+        let down = State::Down(reason.clone());
+        if self.status.set(self.part, down) {
+            tracing::warn!(connection = self.name, "{reason}");
+        } else {
+            tracing::debug!(connection = self.name, "{reason}");
+        }
     }
 }
 

@@ -4,14 +4,11 @@
 //! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
 //!   cannot be had any more, or seems to hold what ends every connection, another generation of it is
 //!   declared, and a gap is announced.
-//! - A binding that RabbitMQ refuses fails alone, and is tried again.
-//! - A binding that someone else undid, or that went away with its exchange, is made again: on the
-//!   next connection, and else once its turn has come.
 //! - A restart of RabbitMQ is announced as a gap; a connection that breaks is none.
 //! - Each delivery is acked by its own tag, after it was dispatched. A dispatch that a connection's
 //!   end broke off goes on with the next connection.
 //!
-//! Not here: how a restart of RabbitMQ is noticed, which takes messages that were not persistent with
+//! Not here: how its bindings are made (`binder`); how a restart of RabbitMQ is noticed, which takes messages that were not persistent with
 //! it (`marker`).
 
 use std::sync::Arc;
@@ -24,12 +21,12 @@ use lapin::types::{DeliveryTag, FieldTable};
 use lapin::{Channel, Consumer};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::bindings::{Binding, Bindings, Change};
-use crate::declarations::{Declarations, Operation, Target, short};
+use crate::binder::Binder;
+use crate::declarations::{Declarations, Operation, short};
 use crate::link::{Failure, Link, Links, current};
 use crate::marker::{Came, Marker};
 use crate::metrics::Metrics;
@@ -38,9 +35,6 @@ use crate::publisher::Publisher;
 use crate::status::{Part, Status};
 use crate::supervisor::Pauses;
 use crate::topics::Topics;
-
-/// How often the bindings are looked at that RabbitMQ refused, or that may have gone.
-const RETRY: Duration = Duration::from_secs(10);
 
 /// How often RabbitMQ is asked how long the queue is.
 const LOOK: Duration = Duration::from_secs(5);
@@ -52,9 +46,9 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// How long after a marker did not come another one is published.
 const REMARK: Duration = Duration::from_secs(5);
 
-/// How many bindings that ought to be there are made once more each time: so few that it is nothing
-/// to RabbitMQ, and with a thousand topics each has its turn within four minutes.
-const DOUBTED: usize = 50;
+/// After how many deliveries in a row everything else that serves the queue has a turn. lapin hands
+/// out what it has without ever making its reader wait.
+const TURN: u32 = 64;
 
 /// After how many connections in a row that ended at something unreadable the queue is given up.
 const UNREADABLE: u32 = 2;
@@ -70,7 +64,7 @@ pub(crate) struct TopicQueue {
     pub(crate) links: Links,
     pub(crate) declarations: Arc<Declarations>,
     pub(crate) publisher: Arc<Publisher>,
-    pub(crate) bindings: Arc<Bindings>,
+    pub(crate) binder: Binder,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) topics: Arc<Topics>,
     /// Asks for the bindings to be undone and the queue to be deleted.
@@ -79,6 +73,8 @@ pub(crate) struct TopicQueue {
     pub(crate) generation: u64,
     /// Whether RabbitMQ has had it, and is asked for it before another is declared.
     pub(crate) declared: bool,
+    /// Whether RabbitMQ was asked to declare it and has not answered.
+    pub(crate) declaring: bool,
     /// Held for a few instructions.
     pub(crate) marker: Mutex<Marker>,
     /// The number of the newest marker that came.
@@ -89,15 +85,26 @@ pub(crate) struct TopicQueue {
 }
 
 impl TopicQueue {
-    /// Runs until the broker closes, or leaves.
+    /// Runs until the broker closes, or leaves: then it is served no more, whatever it waited for.
     pub(crate) async fn run(mut self) {
+        let leaving = self.leaving.clone();
+        tokio::select! {
+            () = self.keep() => {}
+            () = leaving.cancelled() => {
+                let link = self.links.borrow().clone();
+                if let Some(link) = link.filter(|_| self.declared || self.declaring) {
+                    self.leave(&link).await;
+                }
+            }
+        }
+    }
+
+    /// Serves the queue on each connection, until there is none any more.
+    async fn keep(&mut self) {
         let mut pauses = Pauses::new(self.config.reconnect_pause);
         while let Some(link) = current(&mut self.links).await {
             let since = Instant::now();
-            let failure = match self.serve(&link, &mut pauses).await {
-                Ok(()) => return,
-                Err(failure) => failure,
-            };
+            let failure = self.serve(&link, &mut pauses).await;
             if since.elapsed() > SOON {
                 self.unreadable = 0;
             }
@@ -109,31 +116,34 @@ impl TopicQueue {
         }
     }
 
-    /// Serves the queue on one connection. Ok once it was left.
-    async fn serve(&mut self, link: &Link, pauses: &mut Pauses) -> Result<(), Failure> {
-        self.have(link).await?;
-        // Bound before it is consumed: whatever was missed while it was away comes first, in order.
-        while let Some(change) = self.bindings.try_next() {
-            self.make(link, change).await?;
-        }
-        self.marker.lock().reconnected();
-        let (channel, consumer) = self.consume(link).await?;
-        // Made again behind what clients wait for: there may be thousands.
-        self.bindings.doubt_all();
+    /// Serves the queue on one connection, as long as it lasts.
+    async fn serve(&mut self, link: &Link, pauses: &mut Pauses) -> Failure {
+        let (channel, consumer) = match self.begin(link).await {
+            Ok(begun) => begun,
+            Err(failure) => return failure,
+        };
         self.status.set(Part::TopicQueue, State::Up);
         pauses.reset();
+        let queue = self.name();
         tokio::select! {
             biased;
-            failure = self.deliver(link, &channel, consumer) => Err(failure),
-            () = link.ended() => Err(Failure::Lost("it ended".to_owned())),
-            failure = self.bind(link) => Err(failure),
-            failure = self.look(link) => Err(failure),
-            () = self.mark() => Err(Failure::Lost("it is closing".to_owned())),
-            () = self.leaving.cancelled() => {
-                self.leave(link).await;
-                Ok(())
-            }
+            failure = self.deliver(link, &channel, consumer) => failure,
+            () = link.ended() => Failure::Lost("it ended".to_owned()),
+            failure = self.binder.keep(link, &queue) => failure,
+            failure = self.look(link) => failure,
+            () = self.mark() => Failure::Lost("it is closing".to_owned()),
         }
+    }
+
+    async fn begin(&mut self, link: &Link) -> Result<(Channel, Consumer), Failure> {
+        self.have(link).await?;
+        // Bound before it is consumed: whatever was missed while it was away comes first, in order.
+        self.binder.catch_up(link, &self.name()).await?;
+        self.marker.lock().reconnected();
+        let begun = self.consume(link).await?;
+        // Made again behind what clients wait for: there may be thousands.
+        self.binder.bindings.doubt_all();
+        Ok(begun)
     }
 
     fn name(&self) -> String {
@@ -168,9 +178,12 @@ impl TopicQueue {
         let config = &self.config;
         let arguments = topic_queue_arguments(config.topic_queue_length, config.topic_queue_expiry);
         let declare = Operation::DeclareQueue { name: &name, arguments };
-        self.declarations.perform(link, declare).await?;
+        self.declaring = true;
+        let declared = self.declarations.perform(link, declare).await;
+        self.declaring = false;
+        declared?;
         self.declared = true;
-        self.bindings.anew();
+        self.binder.bindings.anew();
         self.marker.lock().anew();
         Ok(())
     }
@@ -211,6 +224,7 @@ impl TopicQueue {
     async fn deliver(&self, link: &Link, channel: &Channel, mut consumer: Consumer) -> Failure {
         // What came by the connection before may not come again.
         self.topics.resume().await;
+        let mut turn = 0;
         while let Some(delivery) = consumer.next().await {
             let delivery = match delivery {
                 Ok(delivery) => delivery,
@@ -229,6 +243,11 @@ impl TopicQueue {
             // the delivery will come again.
             if let Some(tag) = ack {
                 let _ = channel.basic_ack(tag, BasicAckOptions::default()).now_or_never();
+            }
+            turn += 1;
+            if turn == TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
             }
         }
         Failure::Refused("RabbitMQ ended the consumer".to_owned())
@@ -295,97 +314,15 @@ impl TopicQueue {
         }
     }
 
-    /// Makes what changes, and what was refused or may have gone once more now and then.
-    async fn bind(&self, link: &Link) -> Failure {
-        let mut retry = tokio::time::interval_at(Instant::now() + RETRY, RETRY);
-        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                change = self.bindings.next() => {
-                    if let Err(failure) = self.make(link, change).await {
-                        return failure;
-                    }
-                }
-                _ = retry.tick() => {
-                    self.bindings.retry();
-                    self.bindings.doubt(DOUBTED);
-                }
-            }
-        }
-    }
-
-    /// Makes `change`, unless RabbitMQ refuses it. An error is the connection's.
-    async fn make(&self, link: &Link, change: Change) -> Result<(), Failure> {
-        let name = self.name();
-        let taken = Taken { bindings: &self.bindings, change, settled: false };
-        let done = match &taken.change {
-            Change::Bind(Binding { exchange, key }) => {
-                match self.declarations.ensure(&Target::Exchange(exchange.clone())).await {
-                    Ok(()) => {
-                        let bind = Operation::Bind { queue: &name, exchange, key };
-                        self.declarations.perform(link, bind).await
-                    }
-                    Err(why) => Err(Failure::Refused(why)),
-                }
-            }
-            Change::Unbind(Binding { exchange, key }) => {
-                let unbind = Operation::Unbind { queue: &name, exchange, key };
-                self.declarations.perform(link, unbind).await
-            }
-        };
-        match done {
-            Ok(_) => taken.made(),
-            Err(Failure::Refused(why)) => {
-                tracing::warn!(change = ?taken.change, why, "RabbitMQ refused a binding");
-                self.declarations.forget_all();
-                taken.refused(&why);
-            }
-            Err(lost) => return Err(lost),
-        }
-        Ok(())
-    }
-
-    /// Undoes the bindings one by one, for deleting a queue with many of them stalls publishers, and
-    /// then deletes the queue.
+    /// Undoes the bindings first, for deleting a queue with many of them stalls publishers, and then
+    /// deletes the queue.
     async fn leave(&self, link: &Link) {
         let name = self.name();
-        for Binding { exchange, key } in self.bindings.take_bound() {
-            let unbind = Operation::Unbind { queue: &name, exchange: &exchange, key: &key };
-            if self.declarations.perform(link, unbind).await.is_err() {
-                break;
-            }
-        }
+        self.binder.undo(link, &name).await;
         if let Err(failure) =
             self.declarations.perform(link, Operation::DeleteQueue { name: &name }).await
         {
             tracing::info!(queue = name, %failure, "the topic queue is left to expire");
-        }
-    }
-}
-
-/// A change in the making. One that is dropped before its end, with its connection, is lost.
-struct Taken<'a> {
-    bindings: &'a Bindings,
-    change: Change,
-    settled: bool,
-}
-
-impl Taken<'_> {
-    fn made(mut self) {
-        self.settled = true;
-        self.bindings.made(self.change.clone());
-    }
-
-    fn refused(mut self, why: &str) {
-        self.settled = true;
-        self.bindings.refused(self.change.clone(), why);
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.bindings.lost(self.change.clone());
         }
     }
 }

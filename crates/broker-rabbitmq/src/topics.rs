@@ -28,6 +28,7 @@ use crate::headers;
 use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::outlet::{Offer, Outlet, Room};
+use crate::outsize::{Fate, Outsize};
 use crate::recent::Recent;
 use crate::status::Status;
 
@@ -38,6 +39,7 @@ pub(crate) struct Topics {
     status: Arc<Status>,
     bindings: Arc<Bindings>,
     metrics: Arc<Metrics>,
+    outsize: Arc<Outsize>,
     timeout: Duration,
     /// By prefix and pattern. Dispatching shares the lock; subscribing and cancelling take it alone.
     subscriptions: RwLock<Subscriptions>,
@@ -69,11 +71,12 @@ impl Topics {
         status: Arc<Status>,
         bindings: Arc<Bindings>,
         metrics: Arc<Metrics>,
+        outsize: Arc<Outsize>,
         timeout: Duration,
     ) -> Self {
         let (subscriptions, recent) = (RwLock::default(), Mutex::default());
         let waiting = Mutex::default();
-        Self { names, status, bindings, metrics, timeout, subscriptions, recent, waiting }
+        Self { names, status, bindings, metrics, outsize, timeout, subscriptions, recent, waiting }
     }
 
     /// Subscribes, and returns once the binding is there.
@@ -155,6 +158,10 @@ impl Topics {
         if let Some(id) = received.id {
             let (exchange, key) = (delivery.exchange.as_str(), delivery.routing_key.as_str());
             let new = self.recent.lock().is_new(id, exchange, key);
+            // One that is known and not marked as a repeat is an application's: it sent on to the
+            // same topic what it got, all headers included, maybe with another body. To drop it would
+            // lose a message. What a broken connection had yet to send would look the same, which is
+            // why its socket is reset.
             if !new && (received.republished || delivery.redelivered) {
                 self.metrics.duplicates.inc();
                 return;
@@ -163,7 +170,7 @@ impl Topics {
         let key = ByteString::from(delivery.routing_key.as_str());
         let prefix = self.names.prefix(delivery.exchange.as_str());
         let found = self.find(&prefix, &key, headers::copies(&delivery.properties));
-        if found.is_empty() {
+        if found.is_empty() || self.outsize.is(delivery.data.len(), &key, Fate::Dropped) {
             return;
         }
         // AMQP's own flag is set after a broker was killed even for what was never delivered, so it

@@ -12,6 +12,7 @@ use broker_rabbitmq::{Config, RabbitMqBroker, Uri};
 use common::{body, broker_up, config, publish, queue, soon, subscribe, take, topic, until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use testkit::{Proxy, RabbitMq};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use ulid::Ulid;
@@ -36,6 +37,21 @@ async fn of_several_addresses_one_that_answers_is_enough() {
         assert_eq!(soon(publish(&broker, 1, &topic, "hi").await).await, Ok(()));
         assert_eq!(body(&take(&mut subscription).await), "hi");
     }
+}
+
+/// What a connection had yet to send must not come after what is published again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_given_up_is_reset() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _broker = RabbitMqBroker::new(config(&rabbitmq.uri_at(port)), Ulid::generate());
+    let (mut socket, _) = soon(listener.accept()).await.unwrap();
+    let mut greeting = [0; 8];
+    soon(socket.read_exact(&mut greeting)).await.unwrap();
+    soon(socket.write_all(b"no AMQP at all, whatever is read of it")).await.unwrap();
+    let end = soon(socket.read(&mut greeting)).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 /// The files of an authority's certificate, and of a certificate and key for 127.0.0.1.

@@ -27,13 +27,27 @@ impl Config {
             self.embedded.check().err().map(|wrong| conflict("embedded", wrong.key, wrong.why)),
             self.log.check().err().map(|wrong| conflict("log", wrong.key, wrong.why)),
         ];
-        let between = [(self.websocket.max_message < self.stomp.max_frame).then(|| {
-            let why = format!(
-                "{} is below stomp.max_frame, {}: such a frame could not arrive in one message",
-                self.websocket.max_message, self.stomp.max_frame
-            );
-            conflict("websocket", "max_message", why)
-        })];
+        let outbound = self.rabbitmq.max_outbound_message;
+        let undelivered = |key, size| {
+            (outbound < size).then(|| {
+                let why = format!(
+                    "{outbound} is below {key}, {size}: such a message could be sent and would reach \
+                     no client"
+                );
+                conflict("rabbitmq", "max_outbound_message", why)
+            })
+        };
+        let between = [
+            (self.websocket.max_message < self.stomp.max_frame).then(|| {
+                let why = format!(
+                    "{} is below stomp.max_frame, {}: such a frame could not arrive in one message",
+                    self.websocket.max_message, self.stomp.max_frame
+                );
+                conflict("websocket", "max_message", why)
+            }),
+            undelivered("stomp.max_body", self.stomp.max_body),
+            undelivered("notifier.max_message", self.notifier.max_message),
+        ];
         let listeners = role.listeners(self);
         let taken = listeners.iter().enumerate().filter_map(|(n, &(section, address))| {
             let (other, taken) =

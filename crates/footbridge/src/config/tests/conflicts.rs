@@ -58,6 +58,14 @@ fn values_that_cannot_work_together_show_both_places() {
           = stomp.max_frame is set by footbridge.toml:2:1"#]],
     );
     check(
+        "[rabbitmq]\nmax_outbound_message = '512 KiB'",
+        expect![[r#"
+        footbridge.toml:2:1: rabbitmq.max_outbound_message: 512.0 KiB is below notifier.max_message, 1.0 MiB: such a message could be sent and would reach no client
+          |
+        2 | max_outbound_message = '512 KiB'
+          | ^^^^^^^^^^^^^^^^^^^^"#]],
+    );
+    check(
         "[gateway]\nlisten = '0.0.0.0:8081'",
         expect![[r#"
         footbridge.toml:2:1: admin.listen: 127.0.0.1:8081 is taken by gateway.listen, 0.0.0.0:8081; use another port

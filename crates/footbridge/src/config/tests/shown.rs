@@ -46,6 +46,7 @@ fn what_is_shown_says_where_it_comes_from() {
         heart_beat = "5s"
         retained = "64.0 MiB"
         max_message = "16.0 MiB"
+        max_outbound_message = "1.0 MiB"
         publish_channels = 4
         topic_prefetch = 1000
         topic_queue_length = 100000
