@@ -122,6 +122,7 @@ impl RabbitMqBroker {
                 part,
                 name: format!("{} {} {use_of_it}", config.namespace, names.boot()),
                 closing: closing.clone(),
+                told: <_>::default(),
             };
             supervisor.start(&connections)
         };

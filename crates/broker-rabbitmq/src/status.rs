@@ -52,14 +52,9 @@ impl Status {
         self.state.subscribe()
     }
 
-    /// Says how `part` is, and returns whether that is news.
-    pub(crate) fn set(&self, part: Part, link: Link) -> bool {
-        self.change(|parts| {
-            let part = parts.of(part);
-            let differs = *part != link;
-            *part = link;
-            differs
-        })
+    /// Says how `part` is.
+    pub(crate) fn set(&self, part: Part, link: Link) {
+        self.change(|parts| *parts.of(part) = link);
     }
 
     /// Says that topic messages may have been missed.
@@ -98,16 +93,15 @@ impl Status {
         }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Parts) -> T) -> T {
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
         let mut parts = self.parts.lock();
-        let changed = change(&mut parts);
+        change(&mut parts);
         let now = parts.state();
         self.state.send_if_modified(|state| {
             let differs = *state != now;
             *state = now;
             differs
         });
-        changed
     }
 }
 

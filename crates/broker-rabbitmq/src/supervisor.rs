@@ -5,10 +5,12 @@
 //! - No error ends the supervisor: each is named in the state and the log, and tried again. The same
 //!   error again is nothing new.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::Link as State;
+use parking_lot::Mutex;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use tokio::sync::watch;
@@ -24,6 +26,9 @@ use crate::status::{Part, Status};
 /// The first pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many reasons are told of one outage: of several addresses each may have its own.
+const TOLD: usize = 16;
+
 /// What opens one connection again and again.
 pub(crate) struct Supervisor {
     pub(crate) config: Arc<Config>,
@@ -34,6 +39,8 @@ pub(crate) struct Supervisor {
     /// What RabbitMQ shows as the connection's name.
     pub(crate) name: String,
     pub(crate) closing: CancellationToken,
+    /// The reasons that were told since the connection was up. Held for a lookup.
+    pub(crate) told: Mutex<HashSet<String>>,
 }
 
 /// Pauses that double from [`FIRST_PAUSE`] up to a longest, each shortened at random by up to half,
@@ -113,6 +120,7 @@ impl Supervisor {
             match tokio::time::timeout(self.config.connect_timeout, opening).await {
                 Ok(Ok(link)) => {
                     tracing::info!(rabbitmq = place, connection = self.name, "connected");
+                    self.told.lock().clear();
                     self.status.set(self.part, State::Up);
                     return Some(link);
                 }
@@ -138,12 +146,16 @@ impl Supervisor {
     }
 
     fn down(&self, reason: String) {
-        let down = State::Down(reason.clone());
-        if self.status.set(self.part, down) {
+        let is_news = {
+            let mut told = self.told.lock();
+            told.len() < TOLD && told.insert(reason.clone())
+        };
+        if is_news {
             tracing::warn!(connection = self.name, "{reason}");
         } else {
             tracing::debug!(connection = self.name, "{reason}");
         }
+        self.status.set(self.part, State::Down(reason));
     }
 }
 
