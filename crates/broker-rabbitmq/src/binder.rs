@@ -37,9 +37,11 @@ struct Taken<'a> {
 }
 
 impl Binder {
-    /// Makes what has changed. An error is the connection's.
+    /// Makes what has changed up to now, and leaves to [`keep`](Self::keep) what changes meanwhile: that
+    /// may never end. An error is the connection's.
     pub(crate) async fn catch_up(&self, link: &Link, queue: &str) -> Result<(), Failure> {
-        while let Some(change) = self.bindings.try_next() {
+        for _ in 0..self.bindings.changes() {
+            let Some(change) = self.bindings.try_next() else { break };
             self.make(link, queue, change).await?;
         }
         Ok(())

@@ -94,6 +94,11 @@ impl Bindings {
         }
     }
 
+    /// How many things there are to do, at most.
+    pub(crate) fn changes(&self) -> usize {
+        self.state.lock().changes.len()
+    }
+
     /// The next thing to do, once there is one. Whoever takes it makes it, or says that it was
     /// [`refused`](Self::refused) or [`lost`](Self::lost).
     pub(crate) async fn next(&self) -> Change {

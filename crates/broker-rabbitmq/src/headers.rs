@@ -38,6 +38,9 @@ const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 /// What all headers may take together. They travel in one AMQP frame, of at most 128 KiB.
 const LIMIT: usize = 64 * 1024;
 
+/// Where RabbitMQ takes replies for a channel of its own accord.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
+
 /// The prefixes that a `reply-to` may begin with; another one names a queue.
 const PREFIXES: [&str; 6] =
     ["/queue/", "/topic/", "/exchange/", "/amq/queue/", "/temp-queue/", "/reply-queue/"];
@@ -124,6 +127,13 @@ pub(crate) fn write(
             "content-type" => properties.with_content_type(short()?),
             "content-encoding" => properties.with_content_encoding(short()?),
             "correlation-id" => properties.with_correlation_id(short()?),
+            // RabbitMQ closes the channel unless it consumes from there itself.
+            "reply-to" if value.starts_with(DIRECT_REPLY) => {
+                return Err(Unfit::Value {
+                    name: "reply-to",
+                    what: "a queue, and not RabbitMQ's own amq.rabbitmq.reply-to",
+                });
+            }
             "reply-to" => properties.with_reply_to(short()?),
             "amqp-message-id" => properties.with_message_id(short()?),
             "type" => properties.with_type(short()?),

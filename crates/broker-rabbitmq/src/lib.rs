@@ -244,6 +244,9 @@ impl Broker for RabbitMqBroker {
         let prefetch = request.prefetch.max(1);
         match &request.destination {
             Destination::Topic(topic) => self.topics.subscribe(topic, prefetch).await,
+            Destination::Queue(name) if is_rabbitmqs_own(name) => {
+                Err(SubscribeError::Misnamed(RABBITMQS_OWN))
+            }
             Destination::Queue(name) => self.queues.subscribe(name, prefetch).await,
             other => Err(SubscribeError::Unsupported {
                 kind: other.kind().as_str(),
@@ -268,6 +271,15 @@ impl fmt::Debug for RabbitMqBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RabbitMqBroker").field("status", &self.status).finish_non_exhaustive()
     }
+}
+
+/// Why a queue of such a name cannot be had.
+pub(crate) const RABBITMQS_OWN: &str =
+    "queue names that begin with amq. are RabbitMQ's own: use another name";
+
+/// Whether RabbitMQ would refuse to declare a queue of that name, at the price of a channel.
+pub(crate) fn is_rabbitmqs_own(name: &str) -> bool {
+    name.starts_with("amq.")
 }
 
 /// What to do where there is no such destination.

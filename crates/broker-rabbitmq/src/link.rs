@@ -63,6 +63,9 @@ pub(crate) fn place(uri: &AMQPUri) -> String {
 /// ends.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How long RabbitMQ may take to answer a good-bye.
+const GOOD_BYE: Duration = Duration::from_secs(2);
+
 impl Link {
     /// Connects and logs in. `authorities` are certificates in PEM that are trusted besides the
     /// system's. The text of an error says what RabbitMQ said.
@@ -88,24 +91,37 @@ impl Link {
     pub(crate) async fn watch(&self, mut news: impl FnMut(News)) {
         let mut events = std::pin::pin!(self.connection.events_listener());
         let mut reason = "it was closed".to_owned();
+        let mut refusals = 0;
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(why)) => news(News::Blocked(why)),
                     Some(Event::ConnectionUnblocked) => news(News::Unblocked),
+                    // A channel's error is told as an event of the connection too.
                     Some(Event::Error(error)) => {
                         self.note(&error);
                         reason = said(&error);
+                        refusals += 1;
                     }
                     Some(_) => {}
                     None => break,
                 },
                 _ = look.tick() => {}
             }
-            // A channel's error is told as an event of the connection too.
             if !self.connection.status().connected() {
                 break;
+            }
+            // lapin never uses the number of a channel again that RabbitMQ closed: it answers for it
+            // with the error of then. While there are numbers left for all the rest, the next
+            // connection takes over.
+            if refusals >= self.channel_max() / 2 {
+                self.ended.cancel();
+                news(News::Ended(format!(
+                    "{refusals} of its channels were closed, the last: {reason}"
+                )));
+                let _ = tokio::time::timeout(GOOD_BYE, self.close()).await;
+                return;
             }
         }
         self.ended.cancel();

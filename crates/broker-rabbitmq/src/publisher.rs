@@ -26,7 +26,7 @@ use crate::names::Names;
 use crate::retained::{Outgoing, Pending, Retained};
 use crate::status::Status;
 use crate::supervisor::Pauses;
-use crate::{Config, instead_of};
+use crate::{Config, RABBITMQS_OWN, instead_of, is_rabbitmqs_own};
 
 /// What a message takes besides its body and headers, in bytes, roughly.
 const OVERHEAD: usize = 512;
@@ -161,6 +161,9 @@ impl Publisher {
             Destination::Topic(topic) => {
                 let exchange = self.names.exchange(topic).ok_or(Unfit::PrefixTooLong)?;
                 (Target::Exchange(exchange.clone()), exchange, topic.key().clone())
+            }
+            Destination::Queue(name) if is_rabbitmqs_own(name) => {
+                return Err(PublishError::Misnamed(RABBITMQS_OWN));
             }
             Destination::Queue(name) => {
                 (Target::Queue(name.clone()), Default::default(), name.clone())

@@ -2,9 +2,12 @@
 
 mod common;
 
-use broker::{Broker, Outcome, SubscribeError, SubscribeRequest, Subscription};
+use broker::{Broker, Link, Outcome, SubscribeError, SubscribeRequest, Subscription};
 use broker_rabbitmq::RabbitMqBroker;
 use common::{body, broker_up, config, publish, queue, soon, subscribe, take, topic};
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
 use testkit::RabbitMq;
 
 async fn subscribe_to_any(
@@ -84,4 +87,45 @@ async fn consumers_leave_channels_for_the_rest() {
         }
     })
     .await;
+}
+
+/// RabbitMQ closes a channel with each refusal, and a connection has only so many numbers for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_use_up_no_connection() {
+    let rabbit = RabbitMq::options().config("channel_max = 64").start().await;
+    let rabbit = rabbit.expect("a RabbitMQ");
+    let application = Connection::connect(&rabbit.uri(), ConnectionProperties::default()).await;
+    let application = application.expect("a connection");
+    let channel = application.create_channel().await.expect("a channel");
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let exclusive = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
+    let declared = channel.queue_declare("test-taken".into(), durable, FieldTable::default());
+    declared.await.expect("a queue");
+    let consumed =
+        channel.basic_consume("test-taken".into(), "".into(), exclusive, FieldTable::default());
+    let _consumer = consumed.await.expect("a consumer");
+
+    let broker = broker_up(common::config(&rabbit.uri())).await;
+    let to = topic();
+    let mut topics = subscribe(&broker, &to).await;
+    let taken = common::destination("/queue/test-taken");
+    let mut refused = 0;
+    while refused < 150 {
+        let request = SubscribeRequest { destination: taken.clone(), prefetch: 1 };
+        match soon(broker.subscribe(request)).await {
+            Err(SubscribeError::Unavailable(why)) if why.contains("exclusive use") => refused += 1,
+            // The connection was replaced meanwhile.
+            Err(SubscribeError::Unavailable(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    common::until(&broker, |link| *link == Link::Up).await;
+    for _ in 0..3 {
+        let new = queue();
+        let mut consumed = subscribe(&broker, &new).await;
+        soon(publish(&broker, 1, &new, "new").await).await.expect("it is confirmed");
+        assert_eq!(body(&take(&mut consumed).await), "new");
+    }
+    soon(publish(&broker, 1, &to, "goes on").await).await.expect("it is confirmed");
+    assert_eq!(body(&take(&mut topics).await), "goes on");
 }

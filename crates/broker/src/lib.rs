@@ -80,6 +80,9 @@ pub enum PublishError {
         /// What the sender can do.
         instead: &'static str,
     },
+    /// The broker takes no destination of that name: why, and what to use instead.
+    #[error("{0}")]
+    Misnamed(&'static str),
     /// The broker cannot carry such a message: what of it, and what it takes instead.
     #[error("{0}")]
     Unfit(String),
@@ -116,6 +119,9 @@ pub enum SubscribeError {
         /// What the subscriber can do.
         instead: &'static str,
     },
+    /// As [`PublishError::Misnamed`].
+    #[error("{0}")]
+    Misnamed(&'static str),
     /// As [`PublishError::LimitReached`].
     #[error("{what} limit of {limit} reached")]
     LimitReached {

@@ -337,7 +337,10 @@ impl From<broker::ConfirmError> for Refused {
     fn from(error: broker::ConfirmError) -> Self {
         let reason = match error {
             broker::ConfirmError::Refused(_) => CloseReason::Limit,
-            broker::ConfirmError::Lost(_) => CloseReason::BrokerUnavailable,
+            // Its queue was there and is not any more: another try declares it again.
+            broker::ConfirmError::Lost(_) | broker::ConfirmError::Unroutable => {
+                CloseReason::BrokerUnavailable
+            }
             _ => CloseReason::Protocol,
         };
         Self { reason, message: error.to_string() }

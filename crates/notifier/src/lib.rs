@@ -54,6 +54,12 @@ use self::notifications::Notifications;
 /// answer.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
+/// How many bytes may come on one stream, and on one connection, before they are read. HTTP/2's library
+/// takes many small frames that are not read for an attack, and ends the connection; its measure is
+/// half the connection's window. That must hold several streams of the smallest messages that wait
+/// for their turn: each costs up to ten times its bytes.
+const WINDOWS: (u32, u32) = (64 * 1024, 8 * 1024 * 1024);
+
 /// What a notifier is made of.
 pub struct Parts {
     /// The notifier's own settings.
@@ -129,6 +135,8 @@ impl Notifier {
                 // Without a grace of its own the server tells callers when it is time, and waits.
                 .max_connection_age(config.max_connection_age)
                 .max_concurrent_streams(config.max_calls)
+                .initial_stream_window_size(WINDOWS.0)
+                .initial_connection_window_size(WINDOWS.1)
                 .http2_keepalive_interval(Some(keep_alive))
                 .http2_keepalive_timeout(Some(keep_alive_timeout))
                 .add_routes(routes)

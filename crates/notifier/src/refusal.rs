@@ -65,6 +65,9 @@ impl Refusal {
             PublishError::Unsupported { .. } => {
                 Self::invalid("destination", format!("is not to be had: {error}"))
             }
+            PublishError::Misnamed(_) => {
+                Self::invalid("destination", format!("is misnamed: {error}"))
+            }
             PublishError::Unfit(_) => {
                 Self::invalid("message.headers", format!("cannot be carried: {error}"))
             }

@@ -113,6 +113,8 @@ fn what_would_close_the_channel_is_refused() {
         ("timestamp", "yesterday"),
         ("expiration", "1s"),
         ("user-id", "root"),
+        ("reply-to", "amq.rabbitmq.reply-to"),
+        ("reply-to", "amq.rabbitmq.reply-to.g1h2AA"),
         ("CC", "a"),
         ("BCC", "a"),
         ("content-type", &long),
