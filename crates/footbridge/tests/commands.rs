@@ -157,6 +157,14 @@ async fn stomp_without_websocket_is_served_where_the_node_says() {
     assert!(answer.starts_with("CONNECTED\n"), "{answer}");
     assert!(answer.ends_with("RECEIPT\nreceipt-id:r\n\n\0"), "{answer}");
     node.stop().await;
+
+    // A gateway says so too, whether RabbitMQ is there or not.
+    let gateway = Settings::gateway()
+        .set("gateway.stomp_listen", "127.0.0.1:0")
+        .set("rabbitmq.uris", "amqp://127.0.0.1:9");
+    let mut gateway = gateway.start().await;
+    TcpStream::connect(gateway.stomp().await).await.unwrap();
+    gateway.stop().await;
 }
 
 #[tokio::test]
