@@ -29,6 +29,9 @@ pub(crate) struct Command {
     /// Address and port for clients [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Address and port for clients that speak STOMP without WebSocket [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    stomp: Option<SocketAddr>,
     /// Address and port for services, which speak gRPC [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS")]
     grpc: Option<SocketAddr>,
@@ -41,6 +44,7 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let mut config = Config::load(self.config.as_deref(), environment(), Role::Dev)?;
         config.gateway.listen = self.listen.unwrap_or(config.gateway.listen);
+        config.gateway.stomp_listen = self.stomp.or(config.gateway.stomp_listen);
         config.notifier.listen = self.grpc.unwrap_or(config.notifier.listen);
         config.admin.listen = self.admin.unwrap_or(config.admin.listen);
         config.log.init()?;
@@ -65,7 +69,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         application: Arc::new(Example),
     })
     .await
-    .context("choose another address for clients with --listen")?;
+    .map_err(|taken| serving::taken(taken, &config.gateway, "with --stomp"))?;
     let notifier =
         Notifier::bind(notifier::Parts { config: config.notifier, broker, destinations })
             .await
@@ -73,7 +77,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     gateway.register(admin.registry());
     notifier.metrics().register(admin.registry());
     let admin = admin.serve()?;
-    let listening = Listening { clients: gateway.address()?, services: notifier.address()?, admin };
+    let listening = Listening {
+        clients: gateway.address()?,
+        stomp: gateway.stomp_address()?,
+        services: notifier.address()?,
+        admin,
+    };
     listening.greet(&config.gateway, config.access.rules);
     let stop = || stopping.clone().cancelled_owned();
     tokio::join!(gateway.run(stop()), notifier.run(stop()));
@@ -83,6 +92,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 /// Where the node listens.
 struct Listening {
     clients: SocketAddr,
+    stomp: Option<SocketAddr>,
     services: SocketAddr,
     admin: Serving,
 }
@@ -100,6 +110,9 @@ impl Listening {
             println!("  Console     http://{host}/");
         }
         println!("  WebSocket   ws://{host}{path}");
+        if let Some(address) = self.stomp {
+            println!("  STOMP       tcp://{}", shown(address));
+        }
         println!("  gRPC        http://{services}");
         println!("  Admin       {}", self.admin);
         let origins =
@@ -108,7 +121,9 @@ impl Listening {
             Rules::Open => "every destination",
             Rules::Default => "SUBSCRIBE to topics and SEND to /app",
         };
-        let reach = if self.clients.ip().is_loopback() && self.services.ip().is_loopback() {
+        let mut reached =
+            [Some(self.clients), self.stomp, Some(self.services)].into_iter().flatten();
+        let reach = if reached.all(|address| address.ip().is_loopback()) {
             "from this machine"
         } else {
             "from every machine that reaches this one"

@@ -1,8 +1,8 @@
 //! `footbridge gateway`: a node of a cluster, with RabbitMQ as its broker.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
-use anyhow::Context;
 use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
 use gateway::{Gateway, Parts, application};
@@ -38,13 +38,12 @@ impl Command {
 async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
     let drain = config.gateway.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
-    let path = config.gateway.path.clone();
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
     let gateway = Gateway::bind(Parts {
-        config: config.gateway,
+        config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
         destinations: Destinations::new(&config.destinations),
@@ -53,18 +52,16 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
         application: Arc::new(application::NoApplication),
     })
     .await
-    .context("choose another address for clients with --listen")?;
+    .map_err(|taken| serving::taken(taken, &config.gateway, "as gateway.stomp_listen"))?;
     gateway.register(admin.registry());
     let admin = admin.serve()?;
-    serving::announce(
-        "gateway",
-        &[
-            ("WebSocket", &format_args!("ws://{}{path}", gateway.address()?)),
-            ("Admin", &admin),
-            ("RabbitMQ", &rabbitmq),
-            ("Rules", &config.access.rules),
-        ],
-    );
+    let websocket = format!("ws://{}{}", gateway.address()?, config.gateway.path);
+    let stomp = gateway.stomp_address()?.map(|address| format!("tcp://{address}"));
+    let mut lines: Vec<(&str, &dyn Display)> = vec![("WebSocket", &websocket)];
+    lines.extend(stomp.iter().map(|stomp| ("STOMP", stomp as &dyn Display)));
+    lines.extend([("Admin", &admin as &dyn Display), ("RabbitMQ", &rabbitmq)]);
+    lines.push(("Rules", &config.access.rules));
+    serving::announce("gateway", &lines);
     let mut deadline = Instant::now();
     gateway
         .run(async {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use broker_rabbitmq::RabbitMqBroker;
+use gateway::BindError;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -114,6 +115,13 @@ pub(crate) fn announce(what: &str, lines: &[(&str, &dyn fmt::Display)]) {
     }
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What to do about a port that clients cannot be served at; `stomp` is how to choose another for
+/// STOMP without WebSocket.
+pub(crate) fn taken(taken: BindError, config: &gateway::Config, stomp: &str) -> anyhow::Error {
+    let how = if config.stomp_listen == Some(taken.address) { stomp } else { "with --listen" };
+    anyhow::Error::new(taken).context(format!("choose another address for clients {how}"))
 }
 
 /// URIs with a comma between, without their passwords.

@@ -6,6 +6,8 @@ mod support;
 use std::net::TcpListener;
 
 use support::{Node, Settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 async fn dev() -> (Node, String, String) {
     let mut node = Settings::dev().start().await;
@@ -118,6 +120,7 @@ async fn a_port_that_is_taken_names_the_option_that_chooses_another() {
         ("dev", "--listen", vec!["--admin", "--grpc"]),
         ("dev", "--admin", vec!["--listen", "--grpc"]),
         ("dev", "--grpc", vec!["--listen", "--admin"]),
+        ("dev", "--stomp", vec!["--listen", "--admin", "--grpc"]),
         ("gateway", "--listen", vec!["--admin"]),
         ("gateway", "--admin", vec!["--listen"]),
         ("notifier", "--listen", vec!["--admin"]),
@@ -131,6 +134,37 @@ async fn a_port_that_is_taken_names_the_option_that_chooses_another() {
         let end = format!(" with {option}: cannot listen on {taken}: Address already in use");
         assert!(failed.err.contains(&end), "{}", failed.err);
     }
+}
+
+#[tokio::test]
+async fn stomp_without_websocket_is_served_where_the_node_says() {
+    let mut node = Settings::dev().set("gateway.stomp_listen", "127.0.0.1:0").start().await;
+    let address = node.stomp().await;
+    let taken = Settings::of(&["gateway", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .set("gateway.stomp_listen", &address)
+        .set("log.level", "off")
+        .run()
+        .await;
+    let told =
+        "error: choose another address for clients as gateway.stomp_listen: cannot listen on";
+    assert_eq!(taken.code, 1);
+    assert!(taken.err.starts_with(&format!("{told} {address}: ")), "{}", taken.err);
+
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    socket.write_all(b"CONNECT\n\n\0DISCONNECT\nreceipt:r\n\n\0").await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("CONNECTED\n"), "{answer}");
+    assert!(answer.ends_with("RECEIPT\nreceipt-id:r\n\n\0"), "{answer}");
+    node.stop().await;
+
+    // A gateway says so too, whether RabbitMQ is there or not.
+    let gateway = Settings::gateway()
+        .set("gateway.stomp_listen", "127.0.0.1:0")
+        .set("rabbitmq.uris", "amqp://127.0.0.1:9");
+    let mut gateway = gateway.start().await;
+    TcpStream::connect(gateway.stomp().await).await.unwrap();
+    gateway.stop().await;
 }
 
 #[tokio::test]

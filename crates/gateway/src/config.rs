@@ -13,13 +13,17 @@ use websocket::Origins;
 pub struct Config {
     /// Address and port for clients. Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Address and port for clients that speak STOMP without WebSocket; none, written `""`, by
+    /// default. Port 0 takes a free one.
+    #[serde(with = "or_none")]
+    pub stomp_listen: Option<SocketAddr>,
     /// Path of the WebSocket endpoint.
     pub path: String,
     /// Origins that pages may connect from, besides the gateway's own.
     pub origins: Origins,
     /// Whether the console is served at `/`.
     pub console: bool,
-    /// Most sessions on this node; one more is refused with 503.
+    /// Most sessions on this node; one more is refused with 503, or an ERROR without WebSocket.
     pub max_sessions: usize,
     /// Most connections that have not become sessions; further ones wait to be accepted.
     pub max_handshakes: usize,
@@ -66,6 +70,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            stomp_listen: None,
             path: "/ws".into(),
             origins: Origins::default(),
             console: false,
@@ -147,6 +152,37 @@ impl Config {
     /// The limit on unconfirmed bytes.
     pub(crate) fn max_unconfirmed_byte_count(&self) -> usize {
         bytes(self.max_unconfirmed_bytes)
+    }
+}
+
+/// An address that may be missing, which is written as an empty text.
+mod or_none {
+    use std::net::SocketAddr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        address: &Option<SocketAddr>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match address {
+            Some(address) => serializer.collect_str(address),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SocketAddr>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| {
+            D::Error::custom("no address and port such as \"127.0.0.1:61613\"; \"\" is none")
+        })
     }
 }
 

@@ -4,10 +4,10 @@
 //! Inside, a connection becomes a [`session`], a task with a transport below and a relay above:
 //!
 //! ```text
-//! listener -> http -> session -- transport (WebSocket on the bare socket)
-//!                        |  ^
-//!                        |  mailbox <- hub <- broker (topics)
-//!                        relay -> broker (SEND, queues), application (/app)
+//! listener -> http, tcp -> session -- transport (WebSocket on the bare socket, or nothing)
+//!                          |  ^
+//!                          |  mailbox <- hub <- broker (topics)
+//!                          relay -> broker (SEND, queues), application (/app)
 //! ```
 //!
 //! Invariants
@@ -31,6 +31,7 @@ mod metrics;
 mod node;
 mod relay;
 mod session;
+mod tcp;
 mod transport;
 
 use std::future::Future;
@@ -45,6 +46,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::close::CloseReason;
 pub use self::config::{Config, Invalid};
+use self::listener::Listeners;
 use self::node::{Node, Sessions};
 
 /// What a gateway is made of.
@@ -65,17 +67,20 @@ pub struct Parts {
     pub application: Arc<dyn application::Application>,
 }
 
-/// A gateway that is bound to its port.
+/// A gateway that is bound to its ports.
 pub struct Gateway {
     node: Arc<Node>,
-    listener: TcpListener,
+    listeners: Listeners,
 }
 
 impl Gateway {
-    /// Binds the port, so that clients can connect (and wait) from here on.
+    /// Binds the ports, so that clients can connect (and wait) from here on.
     pub async fn bind(parts: Parts) -> Result<Self, BindError> {
         let Parts { config, stomp, websocket, destinations, .. } = parts;
-        let listener = listener::bind(config.listen)?;
+        let listeners = Listeners {
+            web: listener::bind(config.listen)?,
+            stomp: config.stomp_listen.map(listener::bind).transpose()?,
+        };
         let metrics = Arc::new(metrics::Metrics::new());
         let hub = hub::Hub::new(Arc::clone(&parts.broker), config.linger, Arc::clone(&metrics));
         let node = Arc::new(Node {
@@ -92,12 +97,17 @@ impl Gateway {
             metrics,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { node, listener })
+        Ok(Self { node, listeners })
     }
 
-    /// The address that clients connect to.
+    /// The address that WebSocket clients connect to.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners.web.local_addr()
+    }
+
+    /// The address that clients connect to who speak STOMP without WebSocket, where that is on.
+    pub fn stomp_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.listeners.stomp.as_ref().map(TcpListener::local_addr).transpose()
     }
 
     /// Adds what it counts to `registry`, which keeps its own hold of it.
@@ -108,10 +118,10 @@ impl Gateway {
     /// Serves until `shutdown` resolves, then closes every session and returns when all are gone
     /// or the configured time is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { node, listener } = self;
+        let Self { node, listeners } = self;
         let clock = tokio::spawn(Arc::clone(&node.clock).run());
         tokio::select! {
-            () = listener::accept(listener, Arc::clone(&node)) => {}
+            () = listener::accept(listeners, Arc::clone(&node)) => {}
             () = shutdown => {}
         }
         node.sessions.drain();

@@ -1,8 +1,10 @@
-//! Accepts connections and speaks HTTP on them until they are upgraded.
+//! Accepts connections of both ports, and speaks HTTP on those of the one until they are upgraded.
 //!
 //! The loop is ours, because a WebSocket session runs on the bare socket: warp decides on the
 //! request, hyper hands over the connection, and what comes out is the `TcpStream` itself.
 
+use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +17,43 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::BindError;
-use crate::http;
 use crate::node::Node;
+use crate::{http, tcp};
 
 /// Connections that wait to be accepted; beyond it the kernel lets clients try again.
 const BACKLOG: i32 = 4096;
 
 /// Bytes of one HTTP request's head.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// The ports that clients connect to.
+pub(crate) struct Listeners {
+    /// WebSocket.
+    pub(crate) web: TcpListener,
+    /// STOMP without WebSocket, where it is on.
+    pub(crate) stomp: Option<TcpListener>,
+}
+
+/// A connection, by the port it came to.
+enum Accepted {
+    Web(TcpStream),
+    Stomp(TcpStream),
+}
+
+impl Listeners {
+    async fn accept(&self) -> io::Result<Accepted> {
+        let stomp = async {
+            match &self.stomp {
+                Some(listener) => listener.accept().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = self.web.accept() => accepted.map(|(socket, _)| Accepted::Web(socket)),
+            accepted = stomp => accepted.map(|(socket, _)| Accepted::Stomp(socket)),
+        }
+    }
+}
 
 /// Binds a listening socket.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
@@ -48,15 +79,16 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// Accepts for ever.
-pub(crate) async fn accept(listener: TcpListener, node: Arc<Node>) {
+pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>) {
     let routes = http::routes(Arc::clone(&node));
     let handshakes = Arc::new(Semaphore::new(node.config.max_handshakes));
     loop {
         // Connections beyond the limit wait here, and then in the kernel's backlog. The semaphore is
         // never closed.
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((socket, _)) => {
+        match listeners.accept().await {
+            Ok(Accepted::Stomp(socket)) => tcp::serve(socket, &node, permit),
+            Ok(Accepted::Web(socket)) => {
                 let served = serve(socket, routes.clone(), node.config.request_timeout);
                 tokio::spawn(async move {
                     served.await;

@@ -417,15 +417,17 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::transport::WebSocket;
+    use crate::transport::{Tcp, WebSocket};
 
     /// The task of an idle session is most of what it costs.
     #[test]
     fn the_task_of_a_session_is_below_a_kibibyte() {
-        fn size_of<F: Future>(_: fn(Session<WebSocket<TcpStream>>) -> F) -> usize {
+        fn size_of<T, F: Future>(_: fn(Session<T>) -> F) -> usize {
             std::mem::size_of::<F>()
         }
-        let size = size_of(Session::run);
-        assert!(size <= 1024, "{size} bytes");
+        let websocket = size_of(Session::<WebSocket<TcpStream>>::run);
+        let tcp = size_of(Session::<Tcp<TcpStream>>::run);
+        assert!(websocket <= 1024, "{websocket} bytes");
+        assert!(tcp <= websocket, "{tcp} bytes, with WebSocket {websocket}");
     }
 }

@@ -4,6 +4,8 @@
 //! Frames reach a transport ready-made, so whoever encodes them asks for the transport's
 //! [`Framing`]; equal framings share encoded frames.
 
+mod socket;
+mod tcp;
 mod websocket;
 
 use std::collections::VecDeque;
@@ -13,6 +15,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use self::tcp::Tcp;
 pub(crate) use self::websocket::WebSocket;
 
 /// How a STOMP frame is wrapped for a transport.
@@ -20,6 +23,8 @@ pub(crate) use self::websocket::WebSocket;
 pub(crate) enum Framing {
     /// A WebSocket message of its own.
     WebSocket,
+    /// Nothing: the frame as it is.
+    None,
 }
 
 impl Framing {
@@ -27,6 +32,7 @@ impl Framing {
     pub(crate) fn wrap(self, text: bool, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
         match self {
             Self::WebSocket => websocket::wrap(text, encode),
+            Self::None => tcp::wrap(encode),
         }
     }
 }

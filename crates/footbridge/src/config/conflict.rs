@@ -49,11 +49,11 @@ impl Config {
             undelivered("notifier.max_message", self.notifier.max_message),
         ];
         let listeners = role.listeners(self);
-        let taken = listeners.iter().enumerate().filter_map(|(n, &(section, address))| {
-            let (other, taken) =
-                listeners[..n].iter().find(|(_, other)| overlap(*other, address))?;
-            let why = format!("{address} is taken by {other}.listen, {taken}; use another port");
-            Some(conflict(section, "listen", why))
+        let taken = listeners.iter().enumerate().filter_map(|(n, &(section, key, address))| {
+            let (other, its, taken) =
+                listeners[..n].iter().find(|(.., other)| overlap(*other, address))?;
+            let why = format!("{address} is taken by {other}.{its}, {taken}; use another port");
+            Some(conflict(section, key, why))
         });
         taken.chain(of_sections.into_iter().chain(between).flatten()).collect()
     }

@@ -39,15 +39,20 @@ impl Role {
         config
     }
 
-    /// The sections whose `listen` it opens, with the addresses.
-    pub(super) fn listeners(self, config: &Config) -> Vec<(&'static str, SocketAddr)> {
-        let gateway = ("gateway", config.gateway.listen);
-        let notifier = ("notifier", config.notifier.listen);
-        let admin = ("admin", config.admin.listen);
-        match self {
-            Self::Gateway => vec![gateway, admin],
-            Self::Notifier => vec![notifier, admin],
-            Self::Dev => vec![gateway, notifier, admin],
-        }
+    /// The addresses that it listens at, each with its section and key.
+    pub(super) fn listeners(
+        self,
+        config: &Config,
+    ) -> Vec<(&'static str, &'static str, SocketAddr)> {
+        let web = Some(("gateway", "listen", config.gateway.listen));
+        let stomp = config.gateway.stomp_listen.map(|at| ("gateway", "stomp_listen", at));
+        let notifier = Some(("notifier", "listen", config.notifier.listen));
+        let admin = Some(("admin", "listen", config.admin.listen));
+        let listeners = match self {
+            Self::Gateway => [web, stomp, None, admin],
+            Self::Notifier => [None, None, notifier, admin],
+            Self::Dev => [web, stomp, notifier, admin],
+        };
+        listeners.into_iter().flatten().collect()
     }
 }

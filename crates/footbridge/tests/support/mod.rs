@@ -101,6 +101,12 @@ impl Node {
         self.process.said("WebSocket").await
     }
 
+    /// Where clients connect without WebSocket: `127.0.0.1:PORT`.
+    pub(crate) async fn stomp(&mut self) -> String {
+        let url = self.process.said("STOMP").await;
+        url.strip_prefix("tcp://").unwrap().to_owned()
+    }
+
     /// Where services connect: `http://127.0.0.1:PORT`.
     pub(crate) async fn grpc(&mut self) -> String {
         self.process.said("gRPC").await

@@ -3,28 +3,15 @@
 //! Text and binary messages are one stream of STOMP bytes. Each STOMP frame goes out as a message
 //! of its own: text, or binary where the body is not UTF-8.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use websocket::{Decoder, Event, FrameBuilder, Opcode};
 
-use super::{Framing, Incoming, ReadError, Transport};
-
-/// As many frames as one `writev` takes. More gained nothing when measured.
-const MAX_SLICES: usize = 64;
-
-/// Bytes of one read, held per thread and not per session.
-const READ: usize = 64 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
-}
+use super::{Framing, Incoming, ReadError, Transport, socket};
 
 /// See the module.
 pub(crate) struct WebSocket<S> {
@@ -67,11 +54,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
                     }));
                 }
             }
-            let read = SCRATCH.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
-                self.input.extend_from_slice(buffer.filled());
-                Poll::Ready(io::Result::Ok(buffer.filled().len()))
+            let input = &mut self.input;
+            let read = socket::poll_read(&mut self.socket, cx, |bytes| {
+                input.extend_from_slice(bytes);
+                bytes.len()
             });
             if !matches!(ready!(read), Ok(1..)) {
                 return Poll::Ready(Err(ReadError::Lost));
@@ -85,18 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
         frames: &VecDeque<Bytes>,
         offset: usize,
     ) -> Poll<io::Result<usize>> {
-        let socket = Pin::new(&mut self.socket);
-        if let [only] = frames.as_slices().0
-            && frames.len() == 1
-        {
-            return socket.poll_write(cx, &only[offset..]);
-        }
-        let mut slices: SmallVec<[IoSlice<'_>; MAX_SLICES]> =
-            frames.iter().take(MAX_SLICES).map(|frame| IoSlice::new(frame)).collect();
-        if let (Some(slice), Some(frame)) = (slices.first_mut(), frames.front()) {
-            *slice = IoSlice::new(&frame[offset..]);
-        }
-        socket.poll_write_vectored(cx, &slices)
+        socket::poll_send(&mut self.socket, cx, frames, offset)
     }
 
     fn carries_stomp(frame: &Bytes) -> bool {
@@ -112,11 +87,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
         Some(websocket::close(code, reason))
     }
 
-    async fn finish(mut self) {
-        if self.socket.shutdown().await.is_ok() {
-            let mut rest = [0; 1024];
-            while matches!(self.socket.read(&mut rest).await, Ok(1..)) {}
-        }
+    async fn finish(self) {
+        socket::finish(self.socket).await;
     }
 }
 

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+pub(crate) mod tcp;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +29,14 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// Longer than anything here takes on a busy machine; reached only when something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What clients take.
+const LIMITS: Limits =
+    Limits { frame: 1 << 24, headers: 1000, header_length: 1 << 16, body: 1 << 24 };
+
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    /// Where STOMP without WebSocket is served, if it is.
+    stomp_address: Option<SocketAddr>,
     metrics: Registry,
     stop: Option<oneshot::Sender<()>>,
     run: JoinHandle<()>,
@@ -66,13 +74,14 @@ impl Node {
         .await
         .unwrap();
         let address = gateway.address().unwrap();
+        let stomp_address = gateway.stomp_address().unwrap();
         let mut metrics = Registry::default();
         gateway.register(&mut metrics);
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(gateway.run(async {
             let _ = stopped.await;
         }));
-        Self { address, metrics, stop: Some(stop), run }
+        Self { address, stomp_address, metrics, stop: Some(stop), run }
     }
 
     /// Asks the node to stop; [`stopped`](Self::stopped) waits for it.
@@ -110,15 +119,13 @@ impl Node {
             request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
         }
         let (socket, response) = timeout(tokio_tungstenite::connect_async(request)).await?;
-        let limits =
-            Limits { frame: 1 << 24, headers: 1000, header_length: 1 << 16, body: 1 << 24 };
         let protocol = response
             .headers()
             .get("sec-websocket-protocol")
             .map(|value| value.to_str().unwrap().to_owned());
         Ok(Client {
             socket,
-            decoder: Decoder::new(limits),
+            decoder: Decoder::new(LIMITS),
             input: BytesMut::new(),
             binary: false,
             protocol,

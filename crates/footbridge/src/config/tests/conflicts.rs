@@ -74,6 +74,14 @@ fn values_that_cannot_work_together_show_both_places() {
           | ^^^^^^
           = admin.listen has its default"#]],
     );
+    check(
+        "[gateway]\nstomp_listen = '127.0.0.1:8080'",
+        expect![[r#"
+        footbridge.toml:2:1: gateway.stomp_listen: 127.0.0.1:8080 is taken by gateway.listen, 0.0.0.0:8080; use another port
+          |
+        2 | stomp_listen = '127.0.0.1:8080'
+          | ^^^^^^^^^^^^"#]],
+    );
     check_with(
         "[stomp]\nmax_frame = '1 MiB'",
         "FOOTBRIDGE_WEBSOCKET__MAX_MESSAGE=512 KiB",
@@ -115,6 +123,9 @@ fn a_uri_that_cannot_work_is_shown_without_its_password() {
 fn each_process_minds_its_own_ports() {
     let file = "[gateway]\nlisten = '127.0.0.1:9'\n[notifier]\nlisten = '0.0.0.0:9'\n\
         [admin]\nlisten = '127.0.0.1:9'";
+    // The notifier minds no port of the gateway's.
+    let stomp = "[gateway]\nstomp_listen = '127.0.0.1:8082'\nlisten = '127.0.0.1:8082'";
+    load_as(Role::Notifier, stomp, "", &Config::default()).unwrap();
     for role in [Role::Gateway, Role::Notifier, Role::Dev] {
         let error = load_as(role, file, "", &Config::default()).unwrap_err();
         assert_eq!(error.matches("is taken by").count(), if role == Role::Dev { 2 } else { 1 });

@@ -161,6 +161,14 @@ fn a_value_of_the_wrong_type_shows_a_right_one() {
           = right would be listen = "0.0.0.0:8080""#]],
     );
     check(
+        "[gateway]\nstomp_listen = '61613'",
+        expect![[r#"
+        footbridge.toml:2:16: gateway.stomp_listen: no address and port such as "127.0.0.1:61613"; "" is none
+          |
+        2 | stomp_listen = '61613'
+          |                ^^^^^^^"#]],
+    );
+    check(
         "[gateway]\norigins = 'https://a.example'",
         expect![[r#"
             footbridge.toml:2:11: gateway.origins: invalid type: string "https://a.example", expected a list
