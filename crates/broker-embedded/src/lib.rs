@@ -121,15 +121,9 @@ impl Broker for EmbeddedBroker {
 /// What to do where there is no such destination.
 fn instead_of(kind: Kind) -> &'static str {
     match kind {
-        Kind::Exchange => {
-            "the embedded broker has no exchanges; use a topic, or RabbitMQ as the broker"
-        }
-        Kind::AmqQueue | Kind::ReplyQueue => {
-            "the embedded broker has no AMQP queues; use a queue, or RabbitMQ as the broker"
-        }
-        Kind::TempQueue => {
-            "the embedded broker has no temporary queues; use a queue, or RabbitMQ as the broker"
-        }
+        Kind::Exchange => "the embedded broker has no exchanges; use a topic",
+        Kind::AmqQueue | Kind::ReplyQueue => "the embedded broker has no AMQP queues; use a queue",
+        Kind::TempQueue => "the embedded broker has no temporary queues; use a queue",
         Kind::User | Kind::Group | Kind::App => {
             "they are handled by the gateway and do not reach a broker by themselves"
         }

@@ -7,11 +7,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-/// The client for RabbitMQ, as targets of the log have it.
-const CLIENT: &str = "lapin";
-
-/// What is logged of it unless the level says otherwise.
-const QUIET: &str = "lapin=error";
+/// Libraries whose log is not for operators, unless they ask for it: RabbitMQ's client logs messages
+/// whole, and each loss of a connection twice, which `broker_rabbitmq` names once and with its reason;
+/// the HTTP library logs each health check that hangs up early as an error.
+const QUIET: [&str; 2] = ["lapin", "warp"];
 
 /// The log of the process, which goes to standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +67,12 @@ impl Config {
 
     /// Starts the log of this process; from here on, `tracing` events are written.
     pub(crate) fn init(&self) -> Result<(), InitError> {
-        let log = tracing_subscriber::fmt().with_env_filter(self.filter()?).with_writer(io::stderr);
+        // A line that cannot be written is dropped: to tell so on standard error, where nobody reads any
+        // more, would end the task that logs.
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(self.filter()?)
+            .log_internal_errors(false)
+            .with_writer(io::stderr);
         match self.format {
             Format::Text => log.with_ansi(colours()).finish().try_init()?,
             Format::Json => log.json().flatten_event(true).finish().try_init()?,
@@ -91,14 +95,15 @@ impl Config {
                 return Err(invalid(format!("\"{directive}\" is no level")));
             }
         }
-        // RabbitMQ's client warns with whole messages, which are nobody's business here.
-        let names_it = directives.iter().any(|directive| directive.starts_with(CLIENT));
         let mut level =
             directives.iter().filter_map(|directive| directive.parse::<LevelFilter>().ok());
-        let warns = level.next_back().is_some_and(|level| level > LevelFilter::ERROR);
-        if warns && !names_it {
-            directives.push(QUIET);
-        }
+        let logs = level.next_back().is_some_and(|level| level > LevelFilter::OFF);
+        let quiet: Vec<String> = QUIET
+            .iter()
+            .filter(|library| logs && !directives.iter().any(|named| named.starts_with(*library)))
+            .map(|library| format!("{library}=off"))
+            .collect();
+        directives.extend(quiet.iter().map(String::as_str));
         let parsed = EnvFilter::builder().parse(directives.join(","));
         parsed.map_err(|_| invalid(format!("\"{}\" is not understood", self.level)))
     }
@@ -134,15 +139,15 @@ mod tests {
     }
 
     #[test]
-    fn the_client_of_rabbitmq_only_logs_errors_unless_it_is_named() {
+    fn libraries_are_silent_unless_they_are_named() {
         for (level, expected) in [
-            ("info", ["info", "lapin=error"].as_slice()),
-            ("warn,gateway=debug", &["gateway=debug", "lapin=error", "warn"]),
-            ("error", &["error"]),
+            ("info", ["info", "lapin=off", "warp=off"].as_slice()),
+            ("warn,gateway=debug", &["gateway=debug", "lapin=off", "warn", "warp=off"]),
+            ("error", &["error", "lapin=off", "warp=off"]),
             ("off", &["off"]),
             ("gateway=debug", &["gateway=debug"]),
-            ("info,lapin=debug", &["info", "lapin=debug"]),
-            ("info, lapin::channel=warn", &["info", "lapin::channel=warn"]),
+            ("info,lapin=debug", &["info", "lapin=debug", "warp=off"]),
+            ("info, lapin::channel=warn", &["info", "lapin::channel=warn", "warp=off"]),
         ] {
             let config = Config { level: level.into(), ..Config::default() };
             let filter = config.filter().unwrap().to_string();

@@ -3,8 +3,12 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::{Node, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -194,4 +198,34 @@ async fn the_admin_port_tells_how_a_node_is() {
     assert_eq!(named.len(), count, "a metric is there twice");
     assert!(text.ends_with("# EOF"), "{text}");
     node.stop().await;
+}
+
+/// Whoever reads the log may go away, and takes nothing along.
+#[test]
+fn a_node_whose_log_nobody_reads_serves_and_stops() {
+    // Nobody listens there, which is worth a line in the log again and again.
+    let mut node = Command::new(env!("CARGO_BIN_EXE_footbridge"))
+        .args(["gateway", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .env("FOOTBRIDGE_RABBITMQ__URIS", "amqp://127.0.0.1:9/%2f")
+        .env("FOOTBRIDGE_RABBITMQ__RECONNECT_PAUSE", "10ms")
+        .env("FOOTBRIDGE_LOG__LEVEL", "debug")
+        .env("FOOTBRIDGE_GATEWAY__MAX_SESSIONS", "10")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(node.stderr.take().unwrap());
+    log.read_line(&mut String::new()).unwrap();
+    drop(log);
+    let mut out = BufReader::new(node.stdout.take().unwrap()).lines();
+    let admin = out.find_map(|line| line.unwrap().trim().strip_prefix("Admin").map(str::to_owned));
+    let admin = admin.unwrap();
+    let admin = admin.trim().trim_start_matches("http://").split('/').next().unwrap();
+    let mut page = std::net::TcpStream::connect(admin).unwrap();
+    page.write_all(b"GET /readyz HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("cannot connect to RabbitMQ"), "{answer}");
+    kill(Pid::from_raw(node.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(node.wait().unwrap().code(), Some(0));
 }

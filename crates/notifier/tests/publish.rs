@@ -128,7 +128,7 @@ fn wrong() -> Vec<(PublishRequest, &'static str, &'static str)> {
             text("/exchange/e/k", "x"),
             "destination",
             "is not to be had: exchange destinations are not available on this broker: the \
-             embedded broker has no exchanges; use a topic, or RabbitMQ as the broker",
+             embedded broker has no exchanges; use a topic",
         ),
         (
             PublishRequest { destination: "/topic/a".to_owned(), message: None },
