@@ -224,7 +224,19 @@ impl Uri {
         if !self.0.starts_with("amqp://") && !self.0.starts_with("amqps://") {
             return Err("it begins with neither amqp:// nor amqps://".to_owned());
         }
-        self.0.parse()
+        // What follows would be dropped without a word.
+        if self.0.contains('#') {
+            return Err("it holds a #, which is written %23".to_owned());
+        }
+        // The parser would take this machine instead.
+        if self.0.contains("://[") || self.0.contains("@[") {
+            return Err("its host is an IPv6 address; give that a name".to_owned());
+        }
+        let uri: AMQPUri = self.0.parse()?;
+        if uri.vhost.is_empty() {
+            return Err("its vhost is empty; the vhost / is written %2f".to_owned());
+        }
+        Ok(uri)
     }
 
     /// The URI with [`HIDDEN`] for its password; where it cannot be told what is the password, little
@@ -283,6 +295,9 @@ mod tests {
         for (config, key) in [
             (Config { uris: vec![], ..default.clone() }, "uris"),
             (Config { uris: vec!["rabbit:5672".into()], ..default.clone() }, "uris"),
+            (Config { uris: vec!["amqp://a:b#c@rabbit/%2f".into()], ..default.clone() }, "uris"),
+            (Config { uris: vec!["amqp://[::1]:5672/%2f".into()], ..default.clone() }, "uris"),
+            (Config { uris: vec!["amqp://rabbit:5672/".into()], ..default.clone() }, "uris"),
             (Config { ca_file: "/nowhere".into(), ..default.clone() }, "ca_file"),
             (Config { ca_file: "/dev/null".into(), ..default.clone() }, "ca_file"),
             (Config { namespace: String::new(), ..default.clone() }, "namespace"),

@@ -87,7 +87,8 @@ fn needed(sessions: usize, spare: u64) -> u64 {
 
 fn advice(limit: u64, spare: u64) -> String {
     match limit.saturating_sub(spare) {
-        0 => "that is too few for any session".to_owned(),
+        0 => "or lower gateway.max_handshakes, each of which is one, and gateway.max_sessions"
+            .to_owned(),
         room => format!("or lower gateway.max_sessions to {room}"),
     }
 }
@@ -143,6 +144,6 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         let error = FileLimitError::TooLow { wanted: 1, spare: MARGIN, limit: 100 }.to_string();
-        assert!(error.ends_with("that is too few for any session"), "{error}");
+        assert!(error.contains("or lower gateway.max_handshakes"), "{error}");
     }
 }

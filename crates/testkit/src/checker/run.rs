@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(150);
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
 /// The same once the verdict can only be that something was wrong.
 const WRONG_PATIENCE: Duration = Duration::from_secs(5);
+/// The same once nothing is outstanding: a session that was about to send when it was told to stop
+/// sends yet.
+const QUIET: Duration = Duration::from_secs(1);
 /// How many sessions connect at once.
 const CONNECTING: usize = 32;
 /// For a session to say good-bye, or to be connected again.
@@ -197,8 +200,8 @@ impl Checker {
         self.judge()
     }
 
-    /// Waits while something is outstanding and anything happens at all; less long when something is
-    /// wrong that time does not heal.
+    /// Waits until nothing happens any more: for a moment once nothing is outstanding, longer before,
+    /// and less long when something is wrong that time does not heal.
     async fn settle(&self) {
         let (mut seen, mut since, mut patience) = (0, Instant::now(), PATIENCE);
         loop {
@@ -206,13 +209,15 @@ impl Checker {
             if events > seen {
                 (seen, since) = (events, Instant::now());
                 let verdict = self.judge();
-                if verdict.outstanding() == 0 {
-                    return;
-                }
-                patience = match verdict.violations.len() > verdict.outstanding() {
-                    true => WRONG_PATIENCE,
-                    false if self.unanswered().0 > 0 => PATIENCE,
-                    false => LAST_PATIENCE,
+                let outstanding = verdict.outstanding();
+                patience = if outstanding == 0 {
+                    QUIET
+                } else if verdict.violations.len() > outstanding {
+                    WRONG_PATIENCE
+                } else if self.unanswered().0 > 0 {
+                    PATIENCE
+                } else {
+                    LAST_PATIENCE
                 };
             } else if since.elapsed() > patience {
                 return;
