@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, Destination, Link, SubscribeRequest, Subscription};
@@ -11,6 +12,7 @@ use common::{body, broker_up, config, publish, soon, subscribe, take, topic, unt
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use testkit::Proxy;
+use tokio::task::JoinSet;
 use ulid::Ulid;
 
 /// A subscription that is full with two deliveries.
@@ -135,4 +137,31 @@ async fn a_binding_that_someone_undid_is_made_again() {
         assert!(n > 0, "it was not undone");
     })
     .await;
+}
+
+/// Whoever subscribes and leaves without end keeps a node that has reconnected from nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endless_subscribing_holds_up_no_topic_after_a_reconnect() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let mut proxy = Proxy::start(([127, 0, 0, 1], rabbitmq.port())).await.expect("a proxy");
+    let broker = Arc::new(broker_up(config(&rabbitmq.uri_at(proxy.port()))).await);
+    let to = topic();
+    let mut steady = subscribe(&broker, &to).await;
+    let mut restless = JoinSet::new();
+    for _ in 0..24 {
+        let broker = broker.clone();
+        restless.spawn(async move {
+            loop {
+                drop(subscribe(&broker, &topic()).await);
+            }
+        });
+    }
+    for n in 0..3 {
+        proxy.drop_connections().await;
+        until(&broker, |link| matches!(link, Link::Down(_))).await;
+        until(&broker, |link| *link == Link::Up).await;
+        assert_eq!(soon(publish(&broker, 1, &to, n.to_string()).await).await, Ok(()));
+        assert_eq!(body(&take(&mut steady).await), n.to_string());
+    }
+    restless.shutdown().await;
 }
