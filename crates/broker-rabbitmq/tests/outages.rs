@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,34 +43,47 @@ fn publish_numbers(
     })
 }
 
-/// What a subscriber got, checked: from each publisher every number, in order. A repeat is allowed
-/// where `repeats` says so, and only if it is marked.
+/// What a subscriber got, checked: from each publisher every number. Of a topic in order, each once.
+/// Of a queue what is unmarked in order; what comes again, or comes late because RabbitMQ had yet to
+/// take it back from a connection that broke, must be marked.
 struct Received {
-    next: Vec<usize>,
+    from: String,
+    is_queue: bool,
+    seen: Vec<BTreeSet<usize>>,
+    /// The last unmarked number of each publisher.
+    last: Vec<Option<usize>>,
     total: usize,
-    repeats: bool,
 }
 
 impl Received {
-    fn new(repeats: bool) -> Self {
-        Self { next: vec![0; PUBLISHERS as usize], total: 0, repeats }
+    fn new(from: &Destination) -> Self {
+        Self {
+            from: from.to_string(),
+            is_queue: matches!(from, Destination::Queue(_)),
+            seen: vec![BTreeSet::new(); PUBLISHERS as usize],
+            last: vec![None; PUBLISHERS as usize],
+            total: 0,
+        }
     }
 
     fn is_complete(&self) -> bool {
-        self.next.iter().all(|next| *next == MESSAGES)
+        self.seen.iter().all(|seen| seen.len() == MESSAGES)
     }
 
     fn check(&mut self, body: &str, redelivered: bool) {
         let (publisher, number) = body.split_once(':').expect("a publisher and a number");
         let publisher: usize = publisher.parse().expect("a publisher");
         let number: usize = number.parse().expect("a number");
-        let next = &mut self.next[publisher];
-        if number == *next {
-            *next += 1;
-        } else {
-            assert!(number < *next, "{number} of {publisher} came, {next} did not");
-            assert!(self.repeats && redelivered, "{number} of {publisher} came again unmarked");
+        let (seen, from) = (&mut self.seen[publisher], &self.from);
+        if !self.is_queue {
+            let next = seen.len();
+            assert_eq!(number, next, "{from}: {number} of {publisher} came, {next} did not");
+        } else if !redelivered {
+            let last = self.last[publisher].replace(number);
+            assert!(last < Some(number), "{from}: {number} of {publisher} came after {last:?}");
         }
+        let is_new = seen.insert(number);
+        assert!(is_new || redelivered, "{from}: {number} of {publisher} came again unmarked");
         self.total += 1;
     }
 }
@@ -81,7 +95,7 @@ async fn receive(
     tell: tokio::sync::watch::Sender<usize>,
 ) -> JoinHandle<()> {
     let mut subscription = subscribe(broker, from).await;
-    let mut received = Received::new(matches!(from, Destination::Queue(_)));
+    let mut received = Received::new(from);
     tokio::spawn(async move {
         while !received.is_complete() {
             let delivery = take(&mut subscription).await;
