@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::bindings::{Binding, Bindings, Change};
-use crate::declarations::{Declarations, Operation, Target};
+use crate::declarations::{Declarations, Target};
 use crate::link::{Failure, Link};
+use crate::operation::Operation;
 
 /// How often the bindings are looked at that RabbitMQ refused, or that may have gone.
 const RETRY: Duration = Duration::from_secs(10);
@@ -22,6 +23,9 @@ const RETRY: Duration = Duration::from_secs(10);
 /// How many bindings that ought to be there are made once more each time: so few that it is nothing
 /// to RabbitMQ, and with a thousand topics each has its turn within four minutes.
 const DOUBTED: usize = 50;
+
+/// How many changes are sealed together, at most: whoever waits for the first of them waits for all.
+const TOGETHER: usize = 64;
 
 /// What makes the bindings.
 pub(crate) struct Binder {
@@ -40,9 +44,12 @@ impl Binder {
     /// Makes what has changed up to now, and leaves to [`keep`](Self::keep) what changes meanwhile: that
     /// may never end. An error is the connection's.
     pub(crate) async fn catch_up(&self, link: &Link, queue: &str) -> Result<(), Failure> {
-        for _ in 0..self.bindings.changes() {
-            let Some(change) = self.bindings.try_next() else { break };
-            self.make(link, queue, change).await?;
+        let mut left = self.bindings.changes();
+        while left > 0
+            && let Some(change) = self.bindings.try_next()
+        {
+            let most = left.min(TOGETHER);
+            left -= self.make(link, queue, change, most).await?;
         }
         Ok(())
     }
@@ -54,7 +61,7 @@ impl Binder {
         loop {
             tokio::select! {
                 change = self.bindings.next() => {
-                    if let Err(failure) = self.make(link, queue, change).await {
+                    if let Err(failure) = self.make(link, queue, change, TOGETHER).await {
                         return failure;
                     }
                 }
@@ -76,34 +83,54 @@ impl Binder {
         }
     }
 
-    /// Makes `change`, unless RabbitMQ refuses it. An error is the connection's.
-    async fn make(&self, link: &Link, queue: &str, change: Change) -> Result<(), Failure> {
-        let taken = Taken { bindings: &self.bindings, change, settled: false };
-        let done = match &taken.change {
-            Change::Bind(Binding { exchange, key }) => {
-                match self.declarations.ensure(&Target::Exchange(exchange.clone())).await {
-                    Ok(()) => {
-                        let bind = Operation::Bind { queue, exchange, key };
-                        self.declarations.perform(link, bind).await
-                    }
-                    Err(why) => Err(Failure::Refused(why)),
+    /// Makes `change` and what else there is to do at the moment, `most` changes in all, and seals
+    /// them together; how many it made. An error is the connection's.
+    async fn make(
+        &self,
+        link: &Link,
+        queue: &str,
+        change: Change,
+        most: usize,
+    ) -> Result<usize, Failure> {
+        let mut next = Some(change);
+        let mut done = Vec::new();
+        let mut count = 0;
+        while let Some(change) = next.take() {
+            let taken = Taken { bindings: &self.bindings, change, settled: false };
+            match self.perform(link, queue, &taken.change).await {
+                Ok(_) => done.push(taken),
+                Err(Failure::Refused(why)) => {
+                    tracing::warn!(change = ?taken.change, why, "RabbitMQ refused a binding");
+                    self.declarations.forget_all();
+                    taken.refused(&why);
                 }
+                Err(lost) => return Err(lost),
+            }
+            count += 1;
+            if count < most {
+                next = self.bindings.try_next();
+            }
+        }
+        if !done.is_empty() {
+            self.declarations.seal(link).await?;
+        }
+        done.into_iter().for_each(Taken::made);
+        Ok(count)
+    }
+
+    async fn perform(&self, link: &Link, queue: &str, change: &Change) -> Result<u32, Failure> {
+        match change {
+            Change::Bind(Binding { exchange, key }) => {
+                let target = Target::Exchange(exchange.clone());
+                self.declarations.ensure(&target).await.map_err(Failure::Refused)?;
+                let bind = Operation::Bind { queue, exchange, key };
+                self.declarations.perform(link, bind).await
             }
             Change::Unbind(Binding { exchange, key }) => {
                 let unbind = Operation::Unbind { queue, exchange, key };
                 self.declarations.perform(link, unbind).await
             }
-        };
-        match done {
-            Ok(_) => taken.made(),
-            Err(Failure::Refused(why)) => {
-                tracing::warn!(change = ?taken.change, why, "RabbitMQ refused a binding");
-                self.declarations.forget_all();
-                taken.refused(&why);
-            }
-            Err(lost) => return Err(lost),
         }
-        Ok(())
     }
 }
 

@@ -1,41 +1,36 @@
-//! What is declared, bound and deleted in RabbitMQ, one at a time on a channel of its own.
+//! What this node knows to be there in RabbitMQ: declared when it is first needed, and remembered.
 //!
 //! Invariants
-//! - A refusal closes the channel in AMQP; this one carries nothing else, and the next operation
-//!   opens another.
+//! - What is known to be there survives a kill of RabbitMQ (`seal`).
 //! - What was declared on one connection is declared again on the next: another RabbitMQ may answer
 //!   there. Until the first such declaration the old ones are trusted; whoever publishes hears of it
 //!   when one is wrong, and makes it be forgotten.
 //!
-//! Not here: what ought to be declared, and when.
+//! Not here: the operations themselves (`operation`); what ought to be declared, and when.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use lapin::options::{
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
-};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, ExchangeKind};
+use lapin::types::FieldTable;
 use parking_lot::Mutex;
 
 use crate::link::{Failure, Link, Links, current};
-use crate::names::{LIMIT, durable};
+use crate::operation::{Operation, Operations};
+use crate::seal::Seal;
 use crate::supervisor::Pauses;
 
 /// How many declarations are remembered; with more, all are forgotten and made again when needed.
 const MEMORY: usize = 10_000;
 
-/// The channel for operations that may fail.
+/// The declarations of one node.
 #[derive(Debug)]
 pub(crate) struct Declarations {
     links: Links,
     /// The longest pause before a target is asked for once more.
     pause: Duration,
-    /// The channel, with the generation of its link. Held for the length of an operation: one at a
-    /// time, for a refusal hits all that are on the channel.
-    channel: tokio::sync::Mutex<Option<(u64, Channel)>>,
+    operations: Operations,
+    seal: Seal,
     /// Held for a lookup.
     known: Mutex<Known>,
 }
@@ -49,23 +44,6 @@ pub(crate) enum Target {
     Exchange(ByteString),
 }
 
-/// One operation.
-#[derive(Debug)]
-pub(crate) enum Operation<'a> {
-    /// Declares a queue, durable.
-    DeclareQueue { name: &'a str, arguments: FieldTable },
-    /// Asks for a queue without declaring it.
-    FindQueue { name: &'a str },
-    /// Deletes a queue and what it holds; one that is not there is deleted already.
-    DeleteQueue { name: &'a str },
-    /// Declares a topic exchange, durable.
-    DeclareExchange { name: &'a str },
-    /// Binds a queue.
-    Bind { queue: &'a str, exchange: &'a str, key: &'a str },
-    /// Undoes a binding; one that is not there is undone already.
-    Unbind { queue: &'a str, exchange: &'a str, key: &'a str },
-}
-
 #[derive(Debug, Default)]
 struct Known {
     generation: u64,
@@ -74,7 +52,8 @@ struct Known {
 
 impl Declarations {
     pub(crate) fn new(links: Links, pause: Duration) -> Self {
-        Self { links, pause, channel: tokio::sync::Mutex::default(), known: Mutex::default() }
+        let (operations, seal) = (Operations::default(), Seal::default());
+        Self { links, pause, operations, seal, known: Mutex::default() }
     }
 
     /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away, or cannot have it
@@ -103,7 +82,8 @@ impl Declarations {
             }
             Target::Exchange(name) => Operation::DeclareExchange { name },
         };
-        self.perform(link, operation).await.map(drop)
+        self.perform(link, operation).await?;
+        self.seal(link).await
     }
 
     /// Does `operation`, and says how many messages the queue holds that it speaks of.
@@ -112,19 +92,18 @@ impl Declarations {
         link: &Link,
         operation: Operation<'_>,
     ) -> Result<u32, Failure> {
-        let mut place = self.channel.lock().await;
-        let usable = place.as_ref().filter(|(generation, channel)| {
-            *generation == link.generation && channel.status().connected()
-        });
-        let channel = match usable {
-            Some((_, channel)) => channel.clone(),
-            None => {
-                let channel = link.channel().await?;
-                *place = Some((link.generation, channel.clone()));
-                channel
-            }
-        };
-        operation.perform(link, &channel).await.inspect_err(|_| *place = None)
+        self.operations.perform(link, operation).await
+    }
+
+    /// Returns once what was declared and bound up to now survives a kill of RabbitMQ. An error is
+    /// the connection's.
+    pub(crate) async fn seal(&self, link: &Link) -> Result<(), Failure> {
+        self.seal.seal(link).await
+    }
+
+    /// Says which queue is this node's own, for the seals.
+    pub(crate) fn seal_with(&self, queue: &str) {
+        self.seal.seal_with(queue);
     }
 
     /// Makes the next use of `target` declare it again.
@@ -155,54 +134,10 @@ impl Declarations {
     }
 }
 
-impl Operation<'_> {
-    async fn perform(self, link: &Link, channel: &Channel) -> Result<u32, Failure> {
-        let none = FieldTable::default;
-        match self {
-            Self::DeclareQueue { name, arguments } => {
-                let declare = channel.queue_declare(short(name)?, durable(), arguments);
-                link.answer(declare).await.map(|queue| queue.message_count())
-            }
-            Self::FindQueue { name } => {
-                let options = QueueDeclareOptions { passive: true, ..durable() };
-                let find = channel.queue_declare(short(name)?, options, none());
-                link.answer(find).await.map(|queue| queue.message_count())
-            }
-            Self::DeleteQueue { name } => {
-                link.answer(channel.queue_delete(short(name)?, QueueDeleteOptions::default())).await
-            }
-            Self::DeclareExchange { name } => {
-                let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-                let kind = ExchangeKind::Topic;
-                let declare = channel.exchange_declare(short(name)?, kind, options, none());
-                link.answer(declare).await.map(|()| 0)
-            }
-            Self::Bind { queue, exchange, key } => {
-                let (queue, exchange, key) = (short(queue)?, short(exchange)?, short(key)?);
-                let options = QueueBindOptions::default();
-                let bind = channel.queue_bind(queue, exchange, key, options, none());
-                link.answer(bind).await.map(|()| 0)
-            }
-            Self::Unbind { queue, exchange, key } => {
-                let (queue, exchange, key) = (short(queue)?, short(exchange)?, short(key)?);
-                link.answer(channel.queue_unbind(queue, exchange, key, none())).await.map(|()| 0)
-            }
-        }
-    }
-}
-
 /// Whether RabbitMQ refused a queue only for now: the node that has it is down, or was too busy to
 /// answer.
 pub(crate) fn passes(why: &str) -> bool {
     ["is down or inaccessible", "due to timeout", "is stopped by supervisor"]
         .iter()
         .any(|passing| why.contains(passing))
-}
-
-/// A name as AMQP writes it.
-pub(crate) fn short(name: &str) -> Result<ShortString, Failure> {
-    ShortString::try_new(name).map_err(|_| {
-        let size = name.len();
-        Failure::Refused(format!("a name of {size} bytes is longer than the limit of {LIMIT}"))
-    })
 }

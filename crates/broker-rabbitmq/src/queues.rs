@@ -21,10 +21,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer_channels::{ConsumerChannels, NoPlace};
-use crate::declarations::{Declarations, Operation, Target, passes, short};
+use crate::declarations::{Declarations, Target, passes};
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
 use crate::metrics::Metrics;
+use crate::operation::{Operation, short};
 use crate::outsize::{Fate, Outsize};
 use crate::status::Status;
 use crate::supervisor::Pauses;

@@ -26,11 +26,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::binder::Binder;
-use crate::declarations::{Declarations, Operation, short};
+use crate::declarations::Declarations;
 use crate::link::{Failure, Link, Links, current};
 use crate::marker::{Came, Marker};
 use crate::metrics::Metrics;
 use crate::names::{Names, topic_queue_arguments};
+use crate::operation::{Operation, short};
 use crate::publisher::Publisher;
 use crate::status::{Part, Status};
 use crate::supervisor::Pauses;
@@ -182,6 +183,7 @@ impl TopicQueue {
         let declared = self.declarations.perform(link, declare).await;
         self.declaring = false;
         declared?;
+        self.declarations.seal_with(&name);
         self.declared = true;
         self.binder.bindings.anew();
         self.marker.lock().anew();
