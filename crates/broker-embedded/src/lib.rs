@@ -20,8 +20,9 @@ use async_trait::async_trait;
 use broker::destination::Kind;
 use broker::{
     Broker, BrokerState, Confirm, DeleteError, Destination, Message, PublishError, PublisherId,
-    SubscribeError, SubscribeRequest, Subscription,
+    QueueOptions, SubscribeError, SubscribeRequest, Subscription,
 };
+use bytestring::ByteString;
 use tokio::sync::watch;
 
 pub use config::{Config, Invalid};
@@ -99,6 +100,22 @@ impl Broker for EmbeddedBroker {
             other => Err(SubscribeError::Unsupported {
                 kind: other.kind().as_str(),
                 instead: instead_of(other.kind()),
+            }),
+        }
+    }
+
+    async fn declare(
+        &self,
+        _publisher: PublisherId,
+        _queue: &ByteString,
+        options: &QueueOptions,
+    ) -> Result<(), SubscribeError> {
+        // A queue comes into being with its first message or consumer.
+        match options.is_empty() {
+            true => Ok(()),
+            false => Err(SubscribeError::UnsupportedOption {
+                what: "a queue with properties of its own".into(),
+                instead: "leave them out",
             }),
         }
     }

@@ -112,7 +112,7 @@ impl Queue {
                 format!("{bytes} bytes")
             } else if self.held.fetch_add(size, Ordering::Relaxed) + size > all {
                 self.held.fetch_sub(size, Ordering::Relaxed);
-                return Err(ConfirmError::Refused(format!(
+                return Err(ConfirmError::Full(format!(
                     "all queues together are full, they may hold {all} bytes; their consumers do \
                      not keep up"
                 )));
@@ -125,7 +125,7 @@ impl Queue {
                 line.bytes += size;
                 return Ok(());
             };
-            Err(ConfirmError::Refused(format!(
+            Err(ConfirmError::Full(format!(
                 "queue '{}' is full, it may hold {full}; its consumers do not keep up",
                 self.name
             )))

@@ -32,7 +32,7 @@ async fn subscribe(
     to: &Destination,
     prefetch: u16,
 ) -> Result<Subscription, SubscribeError> {
-    broker.subscribe(SubscribeRequest { destination: to.clone(), prefetch }).await
+    broker.subscribe(SubscribeRequest::new(to.clone(), prefetch)).await
 }
 
 #[tokio::test]

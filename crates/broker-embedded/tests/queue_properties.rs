@@ -70,7 +70,7 @@ fn take(from: &mut Subscription) -> Option<Delivery> {
 }
 
 async fn subscribe(broker: &EmbeddedBroker, queue: &Destination, prefetch: u16) -> Subscription {
-    let request = SubscribeRequest { destination: queue.clone(), prefetch };
+    let request = SubscribeRequest::new(queue.clone(), prefetch);
     broker.subscribe(request).await.unwrap()
 }
 

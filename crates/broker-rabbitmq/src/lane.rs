@@ -234,7 +234,7 @@ impl Lane {
             Confirmation::Nack(returned) => {
                 flight.note(returned);
                 let why = "its queue takes no more".to_owned();
-                self.retained.settle(number, Err(ConfirmError::Refused(why)));
+                self.retained.settle(number, Err(ConfirmError::Full(why)));
             }
             // The channel is in confirm mode.
             Confirmation::NotRequested => {

@@ -50,8 +50,9 @@ use async_trait::async_trait;
 use broker::destination::Kind;
 use broker::{
     Broker, BrokerState, Confirm, DeleteError, Destination, Message, PublishError, PublisherId,
-    SubscribeError, SubscribeRequest, Subscription,
+    QueueOptions, SubscribeError, SubscribeRequest, Subscription,
 };
+use bytestring::ByteString;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -253,6 +254,21 @@ impl Broker for RabbitMqBroker {
             other => Err(SubscribeError::Unsupported {
                 kind: other.kind().as_str(),
                 instead: instead_of(other.kind()),
+            }),
+        }
+    }
+
+    async fn declare(
+        &self,
+        _publisher: PublisherId,
+        queue: &ByteString,
+        options: &QueueOptions,
+    ) -> Result<(), SubscribeError> {
+        match options.is_empty() {
+            true => self.queues.declare(queue).await,
+            false => Err(SubscribeError::UnsupportedOption {
+                what: "a queue with properties of its own".into(),
+                instead: "leave them out",
             }),
         }
     }

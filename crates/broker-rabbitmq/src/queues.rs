@@ -119,6 +119,15 @@ impl Queues {
         }
     }
 
+    /// Sees to it that the queue is there.
+    pub(crate) async fn declare(&self, name: &ByteString) -> Result<(), SubscribeError> {
+        let target = Target::Queue(name.clone());
+        match tokio::time::timeout(self.timeout, self.declarations.ensure(&target)).await {
+            Ok(ensured) => ensured.map_err(SubscribeError::Refused),
+            Err(_) => Err(SubscribeError::Unavailable(self.status.reason())),
+        }
+    }
+
     /// Deletes the queue; RabbitMQ then ends its consumers, here and elsewhere.
     pub(crate) async fn delete(&self, name: &ByteString) -> Result<(), DeleteError> {
         let target = Target::Queue(name.clone());
@@ -168,7 +177,7 @@ impl QueueConsumer {
                 && !passes(why)
             {
                 if let Some(ready) = self.ready.take() {
-                    let _ = ready.send(Err(SubscribeError::Unavailable(why.clone())));
+                    let _ = ready.send(Err(SubscribeError::Refused(why.clone())));
                     return;
                 }
                 tracing::warn!(queue = &*self.name, why, "RabbitMQ refused a consumer");

@@ -14,7 +14,7 @@ async fn subscribe_to_any(
     broker: &RabbitMqBroker,
     prefetch: u16,
 ) -> Result<Subscription, SubscribeError> {
-    soon(broker.subscribe(SubscribeRequest { destination: queue(), prefetch })).await
+    soon(broker.subscribe(SubscribeRequest::new(queue(), prefetch))).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +24,7 @@ async fn consumers_on_one_channel_have_a_prefetch_each() {
     let mut subscriptions = Vec::new();
     for prefetch in [2, 5, 1] {
         let to = queue();
-        let request = SubscribeRequest { destination: to.clone(), prefetch };
+        let request = SubscribeRequest::new(to.clone(), prefetch);
         let subscription = soon(broker.subscribe(request)).await.expect("a subscription");
         subscriptions.push((to, prefetch, subscription));
     }
@@ -111,9 +111,9 @@ async fn refusals_use_up_no_connection() {
     let taken = common::destination("/queue/test-taken");
     let mut refused = 0;
     while refused < 150 {
-        let request = SubscribeRequest { destination: taken.clone(), prefetch: 1 };
+        let request = SubscribeRequest::new(taken.clone(), 1);
         match soon(broker.subscribe(request)).await {
-            Err(SubscribeError::Unavailable(why)) if why.contains("exclusive use") => refused += 1,
+            Err(SubscribeError::Refused(why)) if why.contains("exclusive use") => refused += 1,
             // The connection was replaced meanwhile.
             Err(SubscribeError::Unavailable(_)) => {}
             other => panic!("{other:?}"),

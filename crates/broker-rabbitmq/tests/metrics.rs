@@ -111,7 +111,7 @@ async fn what_piles_up_in_rabbitmq_is_seen() {
     let broker = broker_up(slow).await;
     let metrics = Scraped::of(&broker);
     let topic = topic();
-    let request = broker::SubscribeRequest { destination: topic.clone(), prefetch: 1 };
+    let request = broker::SubscribeRequest::new(topic.clone(), 1);
     let mut slow = soon(broker.subscribe(request)).await.expect("a subscription");
     let publishing = async {
         for n in 0..MESSAGES {

@@ -189,8 +189,8 @@ async fn a_queue_that_is_declared_otherwise_is_refused_by_its_reason() {
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare((&**name).into(), durable, limited).await.unwrap();
 
-    let request = SubscribeRequest { destination: queue.clone(), prefetch: 1 };
-    let Err(SubscribeError::Unavailable(why)) = soon(node.subscribe(request)).await else {
+    let request = SubscribeRequest::new(queue.clone(), 1);
+    let Err(SubscribeError::Refused(why)) = soon(node.subscribe(request)).await else {
         panic!("it was subscribed to")
     };
     assert!(why.contains("inequivalent arg"), "{why}");
@@ -334,7 +334,7 @@ async fn a_kind_that_is_not_there_is_refused_with_what_to_use() {
         };
         assert_eq!(kind, named);
         assert!(instead.contains("use ") || instead.contains("gateway"), "{instead}");
-        let request = SubscribeRequest { destination: destination.clone(), prefetch: 1 };
+        let request = SubscribeRequest::new(destination.clone(), 1);
         assert!(matches!(node.subscribe(request).await, Err(SubscribeError::Unsupported { .. })));
         assert!(node.delete(&destination).await.is_err());
     }

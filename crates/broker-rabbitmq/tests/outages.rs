@@ -253,7 +253,7 @@ async fn what_waits_too_long_for_rabbitmq_is_lost_and_says_so() {
     }
     assert!(lost(soon(kept).await));
 
-    let request = broker::SubscribeRequest { destination: topic(), prefetch: 1 };
+    let request = broker::SubscribeRequest::new(topic(), 1);
     let refused = soon(broker.subscribe(request)).await.expect_err("there is no RabbitMQ");
     assert!(refused.to_string().contains("cannot connect to RabbitMQ at 127.0.0.1"), "{refused}");
 }
@@ -357,7 +357,7 @@ async fn what_is_held_up_while_connections_break_is_not_lost() {
     let receiver = broker_up(config(&rabbitmq.uri_at(proxy.port()))).await;
     let sender = broker_up(config(&rabbitmq.uri())).await;
     let topic = topic();
-    let request = broker::SubscribeRequest { destination: topic.clone(), prefetch: 1 };
+    let request = broker::SubscribeRequest::new(topic.clone(), 1);
     let mut subscription = soon(receiver.subscribe(request)).await.expect("a subscription");
     for n in 0..20 {
         assert_eq!(soon(publish(&sender, 1, &topic, n.to_string()).await).await, Ok(()));

@@ -17,7 +17,7 @@ use ulid::Ulid;
 
 /// A subscription that is full with two deliveries.
 async fn subscribe_small(broker: &RabbitMqBroker, to: &Destination) -> Subscription {
-    let request = SubscribeRequest { destination: to.clone(), prefetch: 2 };
+    let request = SubscribeRequest::new(to.clone(), 2);
     soon(broker.subscribe(request)).await.expect("a subscription")
 }
 

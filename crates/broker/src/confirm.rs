@@ -27,9 +27,12 @@ pub struct Confirmer(oneshot::Sender<Result<(), ConfirmError>>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfirmError {
-    /// The broker refused the message.
+    /// The broker refused the message, for the reason given, and will not take it if it is sent again.
     #[error("the broker refused the message: {0}")]
     Refused(String),
+    /// There is no room for the message now: where, and how much there is.
+    #[error("the broker has no room for the message: {0}")]
+    Full(String),
     /// No queue took the message.
     #[error("no queue took the message")]
     Unroutable,

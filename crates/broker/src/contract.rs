@@ -101,7 +101,7 @@ fn destination(text: &str) -> Destination {
 }
 
 async fn subscribe(broker: &dyn Broker, to: &Destination, prefetch: u16) -> Subscription {
-    let request = SubscribeRequest { destination: to.clone(), prefetch };
+    let request = SubscribeRequest::new(to.clone(), prefetch);
     soon(broker.subscribe(request)).await.expect("a subscription")
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytestring::ByteString;
 use tokio::sync::mpsc;
 
 use crate::Message;
@@ -12,6 +13,8 @@ use crate::Message;
 pub struct Subscription {
     /// Bounded by the subscription's prefetch; the broker decides what a full one means.
     deliveries: mpsc::Receiver<Delivery>,
+    /// The queue they come from, where it has a name for others.
+    queue: Option<ByteString>,
     cancel: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
@@ -53,7 +56,18 @@ impl Subscription {
         deliveries: mpsc::Receiver<Delivery>,
         cancel: impl FnOnce() + Send + Sync + 'static,
     ) -> Self {
-        Self { deliveries, cancel: Some(Box::new(cancel)) }
+        Self { deliveries, queue: None, cancel: Some(Box::new(cancel)) }
+    }
+
+    /// The same, saying by what name its queue can be reached, or deleted.
+    pub fn of_queue(mut self, queue: ByteString) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
+    /// The queue that the deliveries come from, where it is known.
+    pub fn queue(&self) -> Option<&ByteString> {
+        self.queue.as_ref()
     }
 
     /// The next delivery, or `None` once the broker has ended the subscription.

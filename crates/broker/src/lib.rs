@@ -19,17 +19,22 @@ mod delivery;
 pub mod destination;
 pub mod header;
 mod message;
+mod queue_options;
 mod state;
+mod subscribe;
 pub mod topic;
 
 use async_trait::async_trait;
+use bytestring::ByteString;
 use tokio::sync::watch;
 
 pub use confirm::{Confirm, ConfirmError, Confirmer};
 pub use delivery::{Delivery, Outcome, Settle, Subscription};
 pub use destination::{Destination, Destinations};
 pub use message::{Message, MessageId, NotAMessageId};
+pub use queue_options::{Argument, Arguments, QueueOptions};
 pub use state::{BrokerState, Link};
+pub use subscribe::{Feed, SubscribeError, SubscribeRequest};
 
 /// Names a publisher whose messages must keep their order, such as one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,22 +55,21 @@ pub trait Broker: Send + Sync + 'static {
     /// Subscribes. On return the subscription is live: whatever is published from now on reaches it.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, SubscribeError>;
 
+    /// Sees to it that the queue of that name is there and is as `options` say, for `publisher`. What it
+    /// says of a queue stays so for those who publish to it without options.
+    async fn declare(
+        &self,
+        publisher: PublisherId,
+        queue: &ByteString,
+        options: &QueueOptions,
+    ) -> Result<(), SubscribeError>;
+
     /// Deletes what `destination` names and what it still holds; its consumers' subscriptions end.
     /// Deleting what is not there succeeds.
     async fn delete(&self, destination: &Destination) -> Result<(), DeleteError>;
 
     /// The broker's state, and every change of it.
     fn state(&self) -> watch::Receiver<BrokerState>;
-}
-
-/// What to subscribe to, and how much may be outstanding.
-#[derive(Debug, Clone)]
-pub struct SubscribeRequest {
-    /// An exact destination or, for topics, a pattern.
-    pub destination: Destination,
-    /// How many unsettled deliveries of a queue may be outstanding, at least 1.
-    /// Topics settle themselves; for them it is the length of the subscription's own queue.
-    pub prefetch: u16,
 }
 
 /// Why a message was not accepted.
@@ -95,34 +99,6 @@ pub enum PublishError {
         limit: usize,
     },
     /// The broker would need more room than it is allowed, such as another queue.
-    #[error("{what} limit of {limit} reached")]
-    LimitReached {
-        /// What there would be too many of.
-        what: &'static str,
-        /// The limit.
-        limit: usize,
-    },
-    /// The broker is not to be had now; trying later may work.
-    #[error("broker is unavailable: {0}")]
-    Unavailable(String),
-}
-
-/// Why a subscription was not made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// As [`PublishError::Unsupported`].
-    #[error("{kind} destinations are not available on this broker: {instead}")]
-    Unsupported {
-        /// The kind of destination, as in the configuration's table of prefixes.
-        kind: &'static str,
-        /// What the subscriber can do.
-        instead: &'static str,
-    },
-    /// As [`PublishError::Misnamed`].
-    #[error("{0}")]
-    Misnamed(&'static str),
-    /// As [`PublishError::LimitReached`].
     #[error("{what} limit of {limit} reached")]
     LimitReached {
         /// What there would be too many of.

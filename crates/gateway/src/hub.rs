@@ -132,10 +132,7 @@ impl Hub {
 
     /// Holds the broker's subscription of one topic and fans its messages out.
     async fn run(self: Arc<Self>, fan: Arc<Fan>) {
-        let request = SubscribeRequest {
-            destination: Destination::Topic(fan.topic.clone()),
-            prefetch: BACKLOG,
-        };
+        let request = SubscribeRequest::new(Destination::Topic(fan.topic.clone()), BACKLOG);
         match self.broker.subscribe(request).await {
             Ok(subscription) => {
                 fan.live.send_replace(Some(Ok(())));

@@ -146,7 +146,7 @@ impl Relay {
                 }
                 destination => {
                     let prefetch = queue::prefetch(&subscribe, &node.config)?;
-                    let request = SubscribeRequest { destination, prefetch };
+                    let request = SubscribeRequest::new(destination, prefetch);
                     let subscription = node.broker.subscribe(request).await?;
                     node.metrics.subscriptions.inc();
                     Ok(Opened::Queue(Queue::new(
@@ -336,7 +336,7 @@ impl From<broker::SubscribeError> for Refused {
 impl From<broker::ConfirmError> for Refused {
     fn from(error: broker::ConfirmError) -> Self {
         let reason = match error {
-            broker::ConfirmError::Refused(_) => CloseReason::Limit,
+            broker::ConfirmError::Full(_) => CloseReason::Limit,
             // Its queue was there and is not any more: another try declares it again.
             broker::ConfirmError::Lost(_) | broker::ConfirmError::Unroutable => {
                 CloseReason::BrokerUnavailable

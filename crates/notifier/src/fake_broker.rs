@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use broker::{
     Broker, BrokerState, Confirm, ConfirmError, Confirmer, DeleteError, Destination, Link, Message,
-    PublishError, PublisherId, SubscribeError, SubscribeRequest, Subscription,
+    PublishError, PublisherId, QueueOptions, SubscribeError, SubscribeRequest, Subscription,
 };
+use bytestring::ByteString;
 use tokio::sync::watch;
 
 /// See the module.
@@ -88,6 +89,15 @@ impl Broker for FakeBroker {
     }
 
     async fn subscribe(&self, _: SubscribeRequest) -> Result<Subscription, SubscribeError> {
+        Err(SubscribeError::Unavailable("fake".to_owned()))
+    }
+
+    async fn declare(
+        &self,
+        _: PublisherId,
+        _: &ByteString,
+        _: &QueueOptions,
+    ) -> Result<(), SubscribeError> {
         Err(SubscribeError::Unavailable("fake".to_owned()))
     }
 

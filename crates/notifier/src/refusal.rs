@@ -82,7 +82,7 @@ impl Refusal {
     /// What the broker said of message `id` that it was handed.
     pub(crate) fn of_confirm(error: ConfirmError, id: MessageId) -> Self {
         match &error {
-            ConfirmError::Refused(_) => Self::Refused(error.to_string()),
+            ConfirmError::Refused(_) | ConfirmError::Full(_) => Self::Refused(error.to_string()),
             ConfirmError::Unroutable => Self::Unroutable(error.to_string()),
             _ => Self::AwayUnconfirmed { why: error.to_string(), id },
         }

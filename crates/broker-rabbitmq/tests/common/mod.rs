@@ -65,7 +65,7 @@ pub(crate) fn destination(text: &str) -> Destination {
 }
 
 pub(crate) async fn subscribe(broker: &RabbitMqBroker, to: &Destination) -> Subscription {
-    let request = SubscribeRequest { destination: to.clone(), prefetch: 100 };
+    let request = SubscribeRequest::new(to.clone(), 100);
     soon(broker.subscribe(request)).await.expect("a subscription")
 }
 

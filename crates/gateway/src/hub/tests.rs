@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use broker::destination::Verb;
 use broker::{
     BrokerState, Confirm, DeleteError, Destinations, Message, PublishError, PublisherId,
-    Subscription,
+    QueueOptions, Subscription,
 };
 use broker_embedded::EmbeddedBroker;
+use bytestring::ByteString;
 use stomp::Version;
 
 use super::*;
@@ -51,6 +52,15 @@ impl Broker for Counting {
             return Ok(Subscription::new(tokio::sync::mpsc::channel(1).1, || {}));
         }
         self.broker.subscribe(request).await
+    }
+
+    async fn declare(
+        &self,
+        from: PublisherId,
+        queue: &ByteString,
+        options: &QueueOptions,
+    ) -> Result<(), SubscribeError> {
+        self.broker.declare(from, queue, options).await
     }
 
     async fn delete(&self, destination: &Destination) -> Result<(), DeleteError> {

@@ -80,7 +80,7 @@ impl Node {
 
     pub(crate) async fn subscribe(&self, destination: &str) -> Subscription {
         let destination = Destinations::default().parse(destination, Verb::Subscribe).unwrap();
-        self.broker.subscribe(SubscribeRequest { destination, prefetch: 10_000 }).await.unwrap()
+        self.broker.subscribe(SubscribeRequest::new(destination, 10_000)).await.unwrap()
     }
 }
 
