@@ -80,6 +80,8 @@ pub struct Subscribe {
 pub struct Unsubscribe {
     /// The subscription's number; absent where the client names none that is live.
     pub number: Option<u32>,
+    /// All headers of the frame.
+    pub headers: Headers,
     /// The receipt that was asked for.
     pub receipt: Option<ByteString>,
 }
@@ -122,7 +124,8 @@ pub enum Acknowledged {
     Message {
         /// The value of `message-id`.
         id: ByteString,
-        /// The subscription it came by, where the client says so.
+        /// The subscription it came by, where the client says so: one that is live or ended lately,
+        /// or `u32::MAX`.
         subscription: Option<u32>,
     },
 }
@@ -134,8 +137,8 @@ pub enum Verdict {
     Ack,
     /// NACK.
     Nack {
-        /// Whether the message should be delivered again; `requeue:false` says no.
-        requeue: bool,
+        /// Whether the message should be delivered again, where the client says so by `requeue`.
+        requeue: Option<bool>,
     },
 }
 

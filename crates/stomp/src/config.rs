@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
+use crate::{Compat, Limits};
 
 /// Limits and heart-beats of every STOMP session, section `[stomp]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Config {
     /// How often the server wants to hear something, at least 1 s; `0s` wants nothing.
     #[serde(with = "humantime_serde")]
     pub heart_beat_receive: Duration,
+    /// Whose manners sessions have. Not a key of this section: whoever runs sessions sets it.
+    #[serde(skip)]
+    pub compat: Compat,
 }
 
 /// A value that cannot work, with its key in this section.
@@ -70,6 +73,7 @@ impl Default for Config {
             frame_timeout: Duration::from_secs(60),
             heart_beat_send: Duration::from_secs(10),
             heart_beat_receive: Duration::from_secs(10),
+            compat: Compat::Footbridge,
         }
     }
 }

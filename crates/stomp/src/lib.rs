@@ -31,6 +31,7 @@
 
 pub mod action;
 mod command;
+mod compat;
 mod config;
 mod decode;
 mod encode;
@@ -43,11 +44,13 @@ mod malformed;
 mod rate;
 mod session;
 mod subscriptions;
+mod title;
 mod transaction;
 mod version;
 
 pub use action::Action;
 pub use command::Command;
+pub use compat::Compat;
 pub use config::{Config, Invalid};
 pub use decode::{Decoder, Limits};
 pub use encode::FrameWriter;
@@ -57,4 +60,5 @@ pub use header::Headers;
 pub use heart_beat::Intervals;
 pub use malformed::{DecodeError, Malformed};
 pub use session::Session;
+pub use title::Title;
 pub use version::{UnknownVersion, Version};

@@ -30,7 +30,7 @@ use crate::heart_beat::{Due, HeartBeat, Intervals};
 use crate::rate::Rate;
 use crate::subscriptions::{Name, Subscriptions};
 use crate::transaction::Transactions;
-use crate::{Command, Config, Decoder, Fault, Frame, FrameWriter, Version, header};
+use crate::{Command, Config, Decoder, Fault, Frame, FrameWriter, Title, Version, header};
 
 /// One session, from its first byte to its close.
 #[derive(Debug)]
@@ -224,10 +224,7 @@ impl Session {
     pub fn accept(&mut self, now: Instant, session: &str, user_name: &str) {
         let Phase::Deciding { client, version, .. } = self.phase else { return };
         self.version = version;
-        let server = Intervals {
-            send: self.config.heart_beat_send,
-            receive: self.config.heart_beat_receive,
-        };
+        let server = self.config.compat.heart_beats(&self.config, client);
         self.heart_beat = self.heart_beat.agreed(server, client, now);
         self.decoder.set_version(self.version);
         self.phase = Phase::Open;
@@ -250,37 +247,39 @@ impl Session {
         }
     }
 
-    /// Sends ERROR and reads no more. The caller closes once it has taken what is said.
-    pub fn fail(&mut self, message: &str, receipt: Option<&str>) {
+    /// Sends ERROR and reads no more. The caller closes once it has taken what is said. `title` is
+    /// what RabbitMQ would call it, `detail` all there is to say.
+    pub fn fail(&mut self, title: Title, detail: &str, receipt: Option<&str>) {
         if matches!(self.phase, Phase::Over) {
             return;
         }
         self.phase = Phase::Over;
         self.input = BytesMut::new();
         self.actions.clear();
-        self.send_error(message, receipt, false);
+        self.send_error(title, detail, receipt);
     }
 
     fn end(&mut self, fault: Fault, receipt: Option<&str>) {
         self.phase = Phase::Over;
         self.input = BytesMut::new();
         self.actions.clear();
-        self.send_error(&fault.to_string(), receipt, matches!(fault, Fault::Version(_)));
+        self.send_error((&fault).into(), &fault.to_string(), receipt);
         self.actions.push_back(Action::Close(fault));
     }
 
-    fn send_error(&mut self, message: &str, receipt: Option<&str>, with_versions: bool) {
-        let mut out = BytesMut::with_capacity(128 + 2 * message.len());
+    fn send_error(&mut self, title: Title, detail: &str, receipt: Option<&str>) {
+        let text = self.config.compat.error(title, detail);
+        let mut out = BytesMut::with_capacity(128 + text.message.len() + text.body.len());
         let mut frame = FrameWriter::new(&mut out, Command::Error, self.version);
-        frame.header(header::MESSAGE, message);
+        frame.header(header::MESSAGE, text.message);
         if let Some(receipt) = receipt {
             frame.header(header::RECEIPT_ID, receipt);
         }
-        if with_versions {
+        if text.versions {
             frame.header(header::VERSION, Version::SUPPORTED);
         }
         frame.header(header::CONTENT_TYPE, "text/plain");
-        frame.finish(message.as_bytes());
+        frame.finish(text.body.as_bytes());
         self.said.push_back(out.freeze());
     }
 
@@ -421,8 +420,9 @@ impl Session {
         // One that is not live is no fault: it may have ended on the server while this frame was
         // on its way.
         self.actions.push_back(Action::Unsubscribe(Unsubscribe {
-            number: self.subscriptions.remove(&name),
+            number: self.subscriptions.remove(&name, self.config.max_subscriptions),
             receipt: receipt(&frame),
+            headers: frame.headers,
         }));
         Ok(())
     }
@@ -435,7 +435,7 @@ impl Session {
                 None if self.version == Version::V1_0 => None,
                 _ => {
                     let id = Name::Id(required(&frame, header::SUBSCRIPTION)?);
-                    // One that ended takes its unsettled deliveries with it: no number matches.
+                    // No subscription ever has the number that stands for an unknown one.
                     Some(self.subscriptions.number(&id).unwrap_or(u32::MAX))
                 }
             };
@@ -443,8 +443,9 @@ impl Session {
         };
         let verdict = match (frame.command, frame.headers.get(header::REQUEUE).map(|v| &**v)) {
             (Command::Ack, _) => Verdict::Ack,
-            (_, None | Some("true")) => Verdict::Nack { requeue: true },
-            (_, Some("false")) => Verdict::Nack { requeue: false },
+            (_, None) => Verdict::Nack { requeue: None },
+            (_, Some("true")) => Verdict::Nack { requeue: Some(true) },
+            (_, Some("false")) => Verdict::Nack { requeue: Some(false) },
             (command, Some(value)) => {
                 return Err(Fault::BadHeader {
                     command,

@@ -107,7 +107,7 @@ fn each_version_names_what_it_acknowledges_its_own_way() {
          > ACK id:0.1 receipt:r
          = ack Token(\"0.1\") receipt:r
          > NACK id:0.2 requeue:false
-         = reject Token(\"0.2\")",
+         = nack-drop Token(\"0.2\")",
     );
     check(&format!(
         "{OPEN_1_1}

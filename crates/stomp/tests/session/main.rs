@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod acknowledge;
+mod compat;
 mod connect;
 mod frames;
 mod script;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use stomp::action::{Action, Verdict};
-use stomp::{Command, Config, Decoder, Frame, Limits, Session, Version};
+use stomp::{Command, Config, Decoder, Frame, Limits, Session, Title, Version};
 
 struct Script {
     session: Session,
@@ -92,7 +92,7 @@ impl Script {
         match what.split_once(' ') {
             Some(("accept", user)) => self.session.accept(self.now, "s1", user),
             Some(("receipt", id)) => self.session.receipt(Some(id)),
-            Some(("fail", message)) => self.session.fail(message, None),
+            Some(("fail", message)) => self.session.fail(Title::NotFound, message, None),
             Some(("pause", paused)) => self.session.pause(self.now, paused == "on"),
             Some(("alive", _)) => self.session.alive(self.now),
             other => panic!("no such decision: {other:?}"),
@@ -123,13 +123,20 @@ impl Script {
                 receipt(&subscribe.receipt)
             ),
             Action::Unsubscribe(unsubscribe) => {
-                format!("= unsubscribe {:?}{}", unsubscribe.number, receipt(&unsubscribe.receipt))
+                let durable = unsubscribe.headers.get("durable");
+                let durable = durable.map(|value| format!(" durable:{value}")).unwrap_or_default();
+                format!(
+                    "= unsubscribe {:?}{durable}{}",
+                    unsubscribe.number,
+                    receipt(&unsubscribe.receipt)
+                )
             }
             Action::Acknowledge(acknowledge) => {
                 let verdict = match acknowledge.verdict {
                     Verdict::Ack => "ack",
-                    Verdict::Nack { requeue: true } => "nack",
-                    Verdict::Nack { requeue: false } => "reject",
+                    Verdict::Nack { requeue: None } => "nack",
+                    Verdict::Nack { requeue: Some(true) } => "nack-requeue",
+                    Verdict::Nack { requeue: Some(false) } => "nack-drop",
                 };
                 format!("= {verdict} {:?}{}", acknowledge.of, receipt(&acknowledge.receipt))
             }
@@ -147,7 +154,8 @@ impl Script {
     }
 }
 
-/// A frame to the client on one line; an ERROR by its message and receipt-id alone.
+/// A frame to the client on one line; an ERROR by its message and receipt-id, and its body where that
+/// says something else.
 fn shown(bytes: &Bytes, version: Version) -> String {
     let limits = Limits { frame: 1 << 20, headers: 100, header_length: 1 << 16, body: 1 << 20 };
     let mut decoder = Decoder::new(limits);
@@ -162,6 +170,10 @@ fn shown(bytes: &Bytes, version: Version) -> String {
         if wanted {
             write!(line, " {name}:{value}").unwrap();
         }
+    }
+    let message = frame.header("message").map_or("", |message| message);
+    if frame.command == Command::Error && frame.body != message {
+        write!(line, " | {:?}", str::from_utf8(&frame.body).unwrap()).unwrap();
     }
     line
 }
