@@ -49,6 +49,10 @@ pub trait Authorise: Send + Sync + 'static {
         verb: Verb,
         destination: &Destination,
     ) -> Result<(), Refusal>;
+
+    /// Whether `principal`, who may SUBSCRIBE to `destination`, may have a queue of its own at the
+    /// broker for it; asked of topics, exchanges and temp-queues. Answers from memory.
+    fn own_queue(&self, principal: &Principal, destination: &Destination) -> Result<(), Refusal>;
 }
 
 /// Who may do what, as long as nobody can prove who they are. In configuration `access.rules`.
@@ -100,6 +104,17 @@ impl Authorise for Rules {
             ))),
         }
     }
+
+    fn own_queue(&self, _: &Principal, destination: &Destination) -> Result<(), Refusal> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Default => Err(Refusal::Forbidden(format!(
+                "a queue of one's own for {kind} destinations is not allowed: leave out headers that \
+                 ask for one, unless the server's configuration says access.rules = \"open\"",
+                kind = destination.kind(),
+            ))),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +158,17 @@ mod tests {
                 "{verb} {destination}"
             );
             assert!(allowed(Rules::Open, verb, destination), "{verb} {destination}");
+        }
+    }
+
+    #[test]
+    fn by_default_nobody_has_a_queue_of_its_own() {
+        let anonymous = Principal { name: ANONYMOUS };
+        for destination in ["/topic/a", "/exchange/x/k", "/temp-queue/t"] {
+            let destination = Destinations::default().parse_reply_to(destination).unwrap();
+            assert_eq!(Rules::Open.own_queue(&anonymous, &destination), Ok(()));
+            let refusal = Rules::Default.own_queue(&anonymous, &destination).unwrap_err();
+            assert!(refusal.to_string().contains("access.rules = \"open\""), "{refusal}");
         }
     }
 

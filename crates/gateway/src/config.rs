@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+use stomp::Compat;
 use websocket::Origins;
 
 /// Where clients connect, and what each may cost the node.
@@ -23,6 +24,8 @@ pub struct Config {
     pub origins: Origins,
     /// Whether the console is served at `/`.
     pub console: bool,
+    /// Whose manners the node has where STOMP leaves a choice.
+    pub compat: Compat,
     /// Most sessions on this node; one more is refused with 503, or an ERROR without WebSocket.
     pub max_sessions: usize,
     /// Most connections that have not become sessions; further ones wait to be accepted.
@@ -42,6 +45,13 @@ pub struct Config {
     pub prefetch: u16,
     /// Highest `prefetch-count` that a client may ask for.
     pub max_prefetch: u16,
+    /// Most queues of one session's own: for subscriptions to topics and exchanges that need one, and
+    /// for answers. 0 allows none.
+    pub max_own_queues: usize,
+    /// What an ACK covers with `ack:client`.
+    pub ack_scope: AckScope,
+    /// Whether a NACK that does not say so by `requeue` has its message delivered again.
+    pub nack_requeue: bool,
     /// How long a queue's delivery may be unsettled; a client that takes longer is closed, and the
     /// delivery goes to another. Less than RabbitMQ's `consumer_timeout`, at which it would close the
     /// channel that the client shares with others.
@@ -54,6 +64,17 @@ pub struct Config {
     /// How long sessions are given to close when the node stops.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+}
+
+/// What an ACK, or NACK, of a message covers besides it where the subscription has `ack:client`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AckScope {
+    /// What its subscription delivered before, as STOMP says.
+    #[default]
+    Subscription,
+    /// What any subscription of the session delivered before, as RabbitMQ has it.
+    Session,
 }
 
 /// A value that cannot work, with its key in its section.
@@ -74,6 +95,7 @@ impl Default for Config {
             path: "/ws".into(),
             origins: Origins::default(),
             console: false,
+            compat: Compat::Footbridge,
             max_sessions: 10_000,
             max_handshakes: 1_000,
             request_timeout: Duration::from_secs(10),
@@ -82,6 +104,9 @@ impl Default for Config {
             linger: Duration::from_secs(10),
             prefetch: 1_000,
             max_prefetch: 10_000,
+            max_own_queues: 16,
+            ack_scope: AckScope::Subscription,
+            nack_requeue: true,
             ack_timeout: Duration::from_secs(25 * 60),
             max_unconfirmed: 256,
             max_unconfirmed_bytes: ByteSize::mib(1),
@@ -142,6 +167,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// What an ACK covers; RabbitMQ's manners say it, whatever else is configured.
+    pub(crate) fn ack_scope(&self) -> AckScope {
+        match self.compat {
+            Compat::Footbridge => self.ack_scope,
+            Compat::RabbitMq => AckScope::Session,
+        }
     }
 
     /// The mailbox limit in bytes.

@@ -1,26 +1,26 @@
-//! Local fan-out: which sessions on this node want which topic.
+//! Local fan-out: which sessions on this node want which topic, or what of which exchange.
 //!
-//! The node holds one broker subscription per topic destination, however many sessions subscribed.
+//! The node holds one broker subscription per destination, however many sessions subscribed.
 //! The first subscriber opens it; after the last one left it lingers, because opening and closing
 //! is what brokers are worst at. A message is encoded once per [`Shape`] and its bytes are shared.
 //!
 //! Invariants
 //! - Fan-out never waits for a client: a full mailbox closes its session. It does wait for our own
 //!   scheduler, when a session had no turn to empty its mailbox ([`Push::Behind`]).
-//! - Every subscriber gets a topic's messages in the order of the broker's subscription.
-//! - Lock order: one topic's `subscribers`, then one mailbox; `topics` alone, so that a long fan-out
-//!   holds up no other topic. No lock is held across an `.await`.
+//! - Every subscriber gets a destination's messages in the order of the broker's subscription.
+//! - Lock order: one fan's `subscribers`, then one mailbox; `fans` alone, so that a long fan-out
+//!   holds up no other. No lock is held across an `.await`.
 //! - When the broker ends a subscription, its sessions are closed: none waits for nothing.
 //! - An encoded frame holds nothing of any one session.
 //!
-//! Not here: queues (each session has its own broker subscription), who may subscribe.
+//! Not here: queues, and what comes from a queue of a subscription's own (each has its own broker
+//! subscription); who may subscribe.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use broker::destination::Topic;
 use broker::{Broker, Delivery, Destination, SubscribeError, SubscribeRequest, Subscription};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -33,11 +33,11 @@ use crate::mailbox::{Mailbox, Push};
 use crate::message_frame::{Shape, encode};
 use crate::metrics::Metrics;
 
-/// Messages a topic's broker subscription may hold before it pushes back on publishers.
+/// Messages a fan's broker subscription may hold before it pushes back on publishers.
 const BACKLOG: u16 = 1024;
 
-/// Topics that may linger at a time. Clients that come and go with ever new topics cost no more
-/// than this; beyond it topics are let go at once.
+/// Fans that may linger at a time. Clients that come and go with ever new destinations cost no more
+/// than this; beyond it fans are let go at once.
 const LINGERING: usize = 1024;
 
 /// See the module.
@@ -45,16 +45,16 @@ pub(crate) struct Hub {
     broker: Arc<dyn Broker>,
     linger: Duration,
     metrics: Arc<Metrics>,
-    /// The topics somebody subscribed to, or did within `linger`.
-    topics: Mutex<HashMap<Topic, Arc<Fan>>>,
+    /// By the topics and exchanges that somebody subscribed to, or did within `linger`.
+    fans: Mutex<HashMap<Destination, Arc<Fan>>>,
     /// How many of them have no subscriber.
     lingering: AtomicUsize,
 }
 
-/// One topic's subscribers on this node.
+/// One destination's subscribers on this node.
 struct Fan {
-    topic: Topic,
-    /// Held for a whole fan-out; never while `topics` is.
+    destination: Destination,
+    /// Held for a whole fan-out; never while `fans` is.
     subscribers: Mutex<Subscribers>,
     /// Whether the broker's subscription is live; `None` until it is known.
     live: watch::Sender<Option<Result<(), SubscribeError>>>,
@@ -70,7 +70,7 @@ struct Subscribers {
     closed: bool,
 }
 
-/// A session's place among a topic's subscribers. Dropping it unsubscribes.
+/// A session's place among a destination's subscribers. Dropping it unsubscribes.
 pub(crate) struct Seat {
     fan: Arc<Fan>,
     shape: Shape,
@@ -80,19 +80,19 @@ pub(crate) struct Seat {
 
 impl Hub {
     pub(crate) fn new(broker: Arc<dyn Broker>, linger: Duration, metrics: Arc<Metrics>) -> Self {
-        let (topics, lingering) = (Mutex::default(), AtomicUsize::new(0));
-        Self { broker, linger, metrics, topics, lingering }
+        let (fans, lingering) = (Mutex::default(), AtomicUsize::new(0));
+        Self { broker, linger, metrics, fans, lingering }
     }
 
-    /// Subscribes `mailbox` to `topic`. On return nothing published from now on is missed; messages
+    /// Subscribes `mailbox` to `destination`. On return nothing published from now on is missed; messages
     /// may be in the mailbox before that.
     pub(crate) async fn subscribe(
         self: Arc<Self>,
-        topic: Topic,
+        destination: Destination,
         shape: Shape,
         mailbox: Arc<Mailbox>,
     ) -> Result<Seat, SubscribeError> {
-        let seat = self.take_seat(topic, shape, mailbox);
+        let seat = self.take_seat(&destination, shape, mailbox);
         let mut live = seat.fan.live.subscribe();
         let known = live.wait_for(Option::is_some).await.map(|known| known.clone());
         match known {
@@ -103,9 +103,14 @@ impl Hub {
         }
     }
 
-    fn take_seat(self: &Arc<Self>, topic: Topic, shape: Shape, mailbox: Arc<Mailbox>) -> Seat {
+    fn take_seat(
+        self: &Arc<Self>,
+        destination: &Destination,
+        shape: Shape,
+        mailbox: Arc<Mailbox>,
+    ) -> Seat {
         loop {
-            let fan = self.fan(&topic);
+            let fan = self.fan(destination);
             let mut subscribers = fan.subscribers.lock();
             if subscribers.closed {
                 drop(subscribers);
@@ -119,20 +124,20 @@ impl Hub {
         }
     }
 
-    /// The fan of `topic`; the first to ask for it opens the broker's subscription.
-    fn fan(self: &Arc<Self>, topic: &Topic) -> Arc<Fan> {
-        let mut topics = self.topics.lock();
-        let fan = topics.entry(topic.clone()).or_insert_with(|| {
-            let fan = Arc::new(Fan::new(topic.clone()));
+    /// The fan of `destination`; the first to ask for it opens the broker's subscription.
+    fn fan(self: &Arc<Self>, destination: &Destination) -> Arc<Fan> {
+        let mut fans = self.fans.lock();
+        let fan = fans.entry(destination.clone()).or_insert_with(|| {
+            let fan = Arc::new(Fan::new(destination.clone()));
             tokio::spawn(Arc::clone(self).run(Arc::clone(&fan)));
             fan
         });
         Arc::clone(fan)
     }
 
-    /// Holds the broker's subscription of one topic and fans its messages out.
+    /// Holds the broker's subscription of one destination and fans its messages out.
     async fn run(self: Arc<Self>, fan: Arc<Fan>) {
-        let request = SubscribeRequest::new(Destination::Topic(fan.topic.clone()), BACKLOG);
+        let request = SubscribeRequest::new(fan.destination.clone(), BACKLOG);
         match self.broker.subscribe(request).await {
             Ok(subscription) => {
                 fan.live.send_replace(Some(Ok(())));
@@ -147,7 +152,7 @@ impl Hub {
         self.forget(&fan);
     }
 
-    /// Fans out until nobody wants the topic any more, or the broker ends the subscription.
+    /// Fans out until nobody wants the messages any more, or the broker ends the subscription.
     async fn hold(&self, fan: &Fan, mut subscription: Subscription) {
         let mut abandoned = std::pin::pin!(self.abandoned(fan));
         loop {
@@ -169,7 +174,7 @@ impl Hub {
         }
     }
 
-    /// Resolves once nobody has been subscribed for `linger`, or at once if too many topics linger.
+    /// Resolves once nobody has been subscribed for `linger`, or at once if too many fans linger.
     async fn abandoned(&self, fan: &Fan) {
         loop {
             fan.emptied.notified().await;
@@ -186,9 +191,9 @@ impl Hub {
     }
 
     fn forget(&self, fan: &Arc<Fan>) {
-        let mut topics = self.topics.lock();
-        if topics.get(&fan.topic).is_some_and(|known| Arc::ptr_eq(known, fan)) {
-            topics.remove(&fan.topic);
+        let mut fans = self.fans.lock();
+        if fans.get(&fan.destination).is_some_and(|known| Arc::ptr_eq(known, fan)) {
+            fans.remove(&fan.destination);
         }
     }
 
@@ -203,7 +208,7 @@ impl Hub {
     }
 }
 
-/// A place among the topics that linger.
+/// A place among the fans that linger.
 struct Lingering<'a>(&'a AtomicUsize);
 
 impl<'a> Lingering<'a> {
@@ -220,9 +225,9 @@ impl Drop for Lingering<'_> {
 }
 
 impl Fan {
-    fn new(topic: Topic) -> Self {
+    fn new(destination: Destination) -> Self {
         Self {
-            topic,
+            destination,
             subscribers: Mutex::default(),
             live: watch::Sender::new(None),
             emptied: Notify::new(),

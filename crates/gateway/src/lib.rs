@@ -6,7 +6,7 @@
 //! ```text
 //! listener -> http, tcp -> session -- transport (WebSocket on the bare socket, or nothing)
 //!                          |  ^
-//!                          |  mailbox <- hub <- broker (topics)
+//!                          |  mailbox <- hub <- broker (topics, exchanges)
 //!                          relay -> broker (SEND, queues), application (/app)
 //! ```
 //!
@@ -45,7 +45,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 pub use self::close::CloseReason;
-pub use self::config::{Config, Invalid};
+pub use self::config::{AckScope, Config, Invalid};
 use self::listener::Listeners;
 use self::node::{Node, Sessions};
 
@@ -53,7 +53,7 @@ use self::node::{Node, Sessions};
 pub struct Parts {
     /// The gateway's own settings.
     pub config: Config,
-    /// Limits and heart-beats of STOMP sessions.
+    /// Limits and heart-beats of STOMP sessions; its manners are the gateway's.
     pub stomp: stomp::Config,
     /// Limits of WebSockets.
     pub websocket: websocket::Config,
@@ -81,6 +81,7 @@ impl Gateway {
             web: listener::bind(config.listen)?,
             stomp: config.stomp_listen.map(listener::bind).transpose()?,
         };
+        let stomp = stomp::Config { compat: config.compat, ..stomp };
         let metrics = Arc::new(metrics::Metrics::new());
         let hub = hub::Hub::new(Arc::clone(&parts.broker), config.linger, Arc::clone(&metrics));
         let node = Arc::new(Node {

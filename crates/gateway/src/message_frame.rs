@@ -5,22 +5,26 @@
 //!
 //! Not here: whom a frame goes to.
 
+mod derived;
+
 use std::fmt::{self, Write};
 
 use broker::destination::{Separator, Topic};
 use broker::{Delivery, Destination, Message};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-use stomp::{Command, FrameWriter, Version, header};
+use stomp::{Command, Compat, FrameWriter, Version, header};
 
 use crate::transport::Framing;
 
-/// All in which the MESSAGE frames of one topic differ between its subscribers. Subscribers of
+/// All in which the MESSAGE frames of one destination differ between its subscribers. Subscribers of
 /// equal shape share one encoded frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
     pub(crate) framing: Framing,
     pub(crate) version: Version,
+    /// Whose manners the frames have.
+    pub(crate) compat: Compat,
     /// The subscription's id; absent only in STOMP 1.0.
     pub(crate) subscription: Option<ByteString>,
     pub(crate) shown: Shown,
@@ -28,7 +32,7 @@ pub(crate) struct Shape {
     pub(crate) acknowledged: bool,
 }
 
-/// The destination that a subscriber sees.
+/// The destination that a subscriber sees, unless it is derived as RabbitMQ does.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Shown {
     /// The spelling it subscribed with.
@@ -36,28 +40,29 @@ pub(crate) enum Shown {
     /// Each message's own, with the separators of the pattern. The separator stands here as well,
     /// because patterns of different spelling are equal.
     ByPattern(Topic, Separator),
+    /// Each message's own, in the canonical spelling.
+    EachOwn,
 }
 
-/// Marks the `ack` tokens of topic messages, which have nothing to settle.
-pub(crate) const TOPIC_TOKEN: &str = "t.";
+/// Marks the `ack` tokens of shared messages, which have nothing to settle.
+pub(crate) const SHARED_TOKEN: &str = "t.";
 
-/// A topic's delivery for subscribers of one shape; `text` says whether its body is UTF-8.
+/// A shared delivery for subscribers of one shape; `text` says whether its body is UTF-8.
 pub(crate) fn encode(shape: &Shape, delivery: &Delivery, text: bool) -> Bytes {
     let (message, redelivered) = (&*delivery.message, delivery.redelivered);
     let id = Text::<26>::of(&message.id);
     if shape.acknowledged {
-        let token = format!("{TOPIC_TOKEN}{}", id.as_str());
+        let token = format!("{SHARED_TOKEN}{}", id.as_str());
         write(shape, message, id.as_str(), Some(&token), redelivered, text)
     } else {
         write(shape, message, id.as_str(), None, redelivered, text)
     }
 }
 
-/// A queue's delivery; `token` is what the client acknowledges it by.
-pub(crate) fn encode_delivery(shape: &Shape, delivery: &Delivery, token: &str) -> Bytes {
+/// A queue's delivery; `token` is what the client acknowledges it by, if it does.
+pub(crate) fn encode_delivery(shape: &Shape, delivery: &Delivery, token: Option<&str>) -> Bytes {
     let message = &*delivery.message;
     let text = str::from_utf8(&message.body).is_ok();
-    let token = shape.acknowledged.then_some(token);
     write(shape, message, Text::<26>::of(&message.id).as_str(), token, delivery.redelivered, text)
 }
 
@@ -70,16 +75,25 @@ fn write(
     text: bool,
 ) -> Bytes {
     let derived;
-    let destination = match (&shape.shown, &message.destination) {
-        (Shown::AsSubscribed(destination), _) => destination,
-        (Shown::ByPattern(pattern, _), Destination::Topic(topic)) => {
+    let destination = match (shape.compat, &shape.shown, &message.destination) {
+        (Compat::RabbitMq, _, sent) => {
+            derived = derived::destination(sent);
+            &derived
+        }
+        (Compat::Footbridge, Shown::AsSubscribed(destination), _) => destination,
+        (Compat::Footbridge, Shown::ByPattern(pattern, _), Destination::Topic(topic)) => {
             derived = pattern.shown(topic);
             &derived
         }
-        (Shown::ByPattern(..), other) => {
-            derived = other.to_string().into();
+        (Compat::Footbridge, Shown::ByPattern(..) | Shown::EachOwn, sent) => {
+            derived = sent.to_string().into();
             &derived
         }
+    };
+    let redelivered = match (shape.compat, redelivered) {
+        (_, true) => Some("true"),
+        (Compat::RabbitMq, false) => Some("false"),
+        (Compat::Footbridge, false) => None,
     };
     shape.framing.wrap(text, |out: &mut BytesMut| {
         out.reserve(message.body.len() + 192);
@@ -89,8 +103,8 @@ fn write(
         }
         frame.header(header::DESTINATION, destination);
         frame.header(header::MESSAGE_ID, id);
-        if redelivered {
-            frame.header(header::REDELIVERED, "true");
+        if let Some(redelivered) = redelivered {
+            frame.header(header::REDELIVERED, redelivered);
         }
         // Before 1.2 a message is acknowledged by its id.
         if let Some(token) = token.filter(|_| shape.version == Version::V1_2) {

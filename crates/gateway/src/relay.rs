@@ -1,7 +1,10 @@
 //! STOMP to broker: performs what a session's client asks of destinations.
 //!
 //! The relay parses destinations, has each access authorised, and holds the session's
-//! subscriptions; whatever may wait comes back as a future that owns all it needs.
+//! subscriptions; whatever may wait comes back as a future that owns all it needs. `subscribe` opens
+//! subscriptions, by what `options` read from headers and the `feed` that follows; `publish` sends, with
+//! `replies` for a session's own answers; a `queue` holds what is delivered until `acknowledge` or the
+//! write settles it.
 //!
 //! Invariants
 //! - Nothing a client asks for reaches a broker without [`Authorise::check`]. What an application
@@ -13,28 +16,39 @@
 //!
 //! [`Authorise::check`]: crate::authorise::Authorise::check
 
+mod acknowledge;
+mod feed;
+mod options;
 mod publish;
 mod queue;
+mod refused;
+mod replies;
+mod subscribe;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use broker::destination::Verb;
-use broker::{Confirm, Destination, PublisherId, SubscribeRequest};
+use broker::{Destination, PublisherId};
 use bytestring::ByteString;
-use futures_util::future::BoxFuture;
-use stomp::action::{AckMode, Acknowledge, Acknowledged, Held, Publish, Subscribe};
-use stomp::{Headers, Version};
+use futures_util::future::{self, BoxFuture};
+use stomp::action::{Held, Publish, Subscribe, Unsubscribe};
+use stomp::{Command, Version};
 use tokio::time::Instant;
 
-use self::queue::Queue;
+use self::acknowledge::nothing_to_acknowledge;
+use self::publish::Replies;
+pub(crate) use self::publish::Sent;
+use self::queue::{Queue, Source};
+pub(crate) use self::refused::Refused;
+use self::replies::TempQueue;
+pub(crate) use self::subscribe::Opened;
+use self::subscribe::{Subscriber, room_for_queues};
 use crate::authorise::Principal;
 use crate::close::CloseReason;
 use crate::hub::Seat;
 use crate::mailbox::Mailbox;
-use crate::message_frame::{Shape, Shown, TOPIC_TOKEN};
 use crate::node::Node;
 use crate::transport::Framing;
 
@@ -49,29 +63,22 @@ pub(crate) struct Relay {
     /// A few characters of the session's id that no other session's has.
     tag: ByteString,
     /// At most `max_subscriptions` of the STOMP session.
-    topics: Vec<TopicSubscription>,
-    /// As `topics`.
+    shared: Vec<SharedSubscription>,
+    /// As `shared`, and at most `max_own_queues` for answers.
     queues: VecDeque<Queue>,
+    /// How many deliveries the client got from queues.
+    deliveries: u64,
+    /// Above the number of every subscription that was opened.
+    next_number: u32,
+    /// Whether a subscription has ended whose messages the client acknowledges.
+    acknowledging_ended: bool,
 }
 
-struct TopicSubscription {
+/// A subscription to what all subscribers on the node share.
+struct SharedSubscription {
     number: u32,
     acknowledged: bool,
     _seat: Seat,
-}
-
-/// A subscription that was opened, to be given to [`Relay::hold`].
-pub(crate) enum Opened {
-    Topic { number: u32, acknowledged: bool, seat: Seat },
-    Queue(Queue),
-}
-
-/// What a client asked for and does not get.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) reason: CloseReason,
-    /// The text of the ERROR frame.
-    pub(crate) message: String,
 }
 
 impl Relay {
@@ -83,10 +90,20 @@ impl Relay {
         version: Version,
         session: &str,
     ) -> Self {
-        let publisher = node.sessions.new_publisher();
-        let tag = ByteString::from(session[session.len().saturating_sub(8)..].to_owned());
-        let (topics, queues) = (Vec::new(), VecDeque::new());
-        Self { node, mailbox, framing, publisher, principal, version, tag, topics, queues }
+        Self {
+            publisher: node.sessions.new_publisher(),
+            tag: ByteString::from(session[session.len().saturating_sub(8)..].to_owned()),
+            node,
+            mailbox,
+            framing,
+            principal,
+            version,
+            shared: Vec::new(),
+            queues: VecDeque::new(),
+            deliveries: 0,
+            next_number: 0,
+            acknowledging_ended: false,
+        }
     }
 
     /// Publishes, or calls the application. The future waits while the broker has no room.
@@ -95,23 +112,43 @@ impl Relay {
         &self,
         publish: Publish,
         receipted: bool,
-    ) -> BoxFuture<'static, Result<Confirm, Refused>> {
-        let (node, principal) = (Arc::clone(&self.node), self.principal.clone());
-        Box::pin(publish::publish(node, principal, self.publisher, publish, receipted))
+    ) -> BoxFuture<'static, Result<Sent, Refused>> {
+        let mut checked = match publish::check(&self.node, &self.principal, &publish) {
+            Ok(checked) => checked,
+            Err(refused) => return Box::pin(future::err(refused)),
+        };
+        let replies = match checked.replies.take() {
+            None => Replies::AsSaid,
+            Some(temp_queue) => match self.reply_to(&temp_queue) {
+                Some(reply_to) => Replies::Known(reply_to.clone()),
+                None => Replies::New(temp_queue),
+            },
+        };
+        Box::pin(publish::publish(self.subscriber(), checked, replies, publish, receipted))
     }
 
     /// Whether all that a transaction held can be asked for: each destination is there and allowed,
-    /// each delivery is waiting to be settled.
+    /// each delivery is waiting to be settled, and there is room for the queues it needs.
     pub(crate) fn check(&self, held: &[Held]) -> Result<(), Refused> {
-        held.iter().try_for_each(|held| match held {
-            Held::Publish(publish) => {
-                publish::check(&self.node, &self.principal, publish).map(drop)
+        let mut new: Vec<TempQueue> = Vec::new();
+        for held in held {
+            match held {
+                Held::Publish(publish) => {
+                    let checked = publish::check(&self.node, &self.principal, publish)?;
+                    new.extend(checked.replies.filter(|temp_queue| {
+                        self.reply_to(temp_queue).is_none() && !new.contains(temp_queue)
+                    }));
+                }
+                Held::Acknowledge(acknowledge) => {
+                    let found = self.find(&acknowledge.of);
+                    found.ok_or_else(|| nothing_to_acknowledge(&acknowledge.of))?;
+                }
             }
-            Held::Acknowledge(acknowledge) => match self.find(&acknowledge.of) {
-                Some(_) => Ok(()),
-                None => Err(nothing_to_acknowledge(&acknowledge.of)),
-            },
-        })
+        }
+        match new.is_empty() {
+            true => Ok(()),
+            false => room_for_queues(self.own_queues() + new.len(), &self.node.config),
+        }
     }
 
     /// Opens a subscription.
@@ -119,103 +156,58 @@ impl Relay {
         &self,
         subscribe: Subscribe,
     ) -> BoxFuture<'static, Result<Opened, Refused>> {
-        let node = Arc::clone(&self.node);
-        let (mailbox, framing) = (Arc::clone(&self.mailbox), self.framing);
-        let (principal, version) = (self.principal.clone(), self.version);
-        let tag = self.tag.clone();
-        Box::pin(async move {
-            refuse_promises(&subscribe.headers, Verb::Subscribe)?;
-            let destination = node.destinations.parse(&subscribe.destination, Verb::Subscribe)?;
-            node.authorise.check(&principal, Verb::Subscribe, &destination)?;
-            let shown = match &destination {
-                Destination::Topic(topic) if topic.is_pattern() => {
-                    Shown::ByPattern(topic.clone(), topic.separator())
-                }
-                _ => Shown::AsSubscribed(subscribe.destination.clone()),
-            };
-            let acknowledged = subscribe.ack != AckMode::Auto;
-            let shape =
-                Shape { framing, version, subscription: subscribe.id.clone(), shown, acknowledged };
-            match destination {
-                Destination::Topic(topic) => {
-                    let seat = Arc::clone(&node.hub).subscribe(topic, shape, mailbox).await?;
-                    Ok(Opened::Topic { number: subscribe.number, acknowledged, seat })
-                }
-                Destination::User(_) | Destination::Group(_) | Destination::App(_) => {
-                    Err(not_available(&destination))
-                }
-                destination => {
-                    let prefetch = queue::prefetch(&subscribe, &node.config)?;
-                    let request = SubscribeRequest::new(destination, prefetch);
-                    let subscription = node.broker.subscribe(request).await?;
-                    node.metrics.subscriptions.inc();
-                    Ok(Opened::Queue(Queue::new(
-                        subscription,
-                        &subscribe,
-                        shape,
-                        tag,
-                        Arc::clone(&node.metrics),
-                    )))
-                }
-            }
-        })
+        Box::pin(subscribe::open(self.subscriber(), subscribe))
     }
 
     /// Keeps a subscription until it is ended, or the relay dropped.
     pub(crate) fn hold(&mut self, opened: Opened) {
-        match opened {
-            Opened::Topic { number, acknowledged, seat } => {
-                self.topics.push(TopicSubscription { number, acknowledged, _seat: seat });
+        let number = match opened {
+            Opened::Shared { number, acknowledged, seat } => {
+                self.shared.push(SharedSubscription { number, acknowledged, _seat: seat });
+                Some(number)
             }
-            Opened::Queue(queue) => self.queues.push_back(queue),
-        }
+            Opened::Queue(queue) => {
+                let number = queue.number();
+                self.queues.push_back(queue);
+                number
+            }
+        };
+        self.next_number = self.next_number.max(number.map_or(0, |number| number + 1));
     }
 
     /// Ends a subscription. What it has not settled goes back, except what `ack:auto` settles once
-    /// it is written.
-    pub(crate) fn unsubscribe(&mut self, number: u32) {
-        self.topics.retain(|topic| topic.number != number);
-        self.queues.retain_mut(|queue| queue.number() != number || queue.leave());
+    /// it is written. If the client wants no more what its queue keeps, the future deletes that.
+    pub(crate) fn unsubscribe(
+        &mut self,
+        unsubscribe: &Unsubscribe,
+    ) -> Result<Option<BoxFuture<'static, Result<(), Refused>>>, Refused> {
+        let flag = |name| options::flag(Command::Unsubscribe, &unsubscribe.headers, name);
+        let unwanted = flag("durable")? == Some(true) || flag("persistent")? == Some(true);
+        let Some(number) = unsubscribe.number else { return Ok(None) };
+        let mut kept = None;
+        self.shared.retain(|shared| {
+            self.acknowledging_ended |= shared.number == number && shared.acknowledged;
+            shared.number != number
+        });
+        self.queues.retain_mut(|queue| {
+            if queue.number() != Some(number) {
+                return true;
+            }
+            kept = queue.kept().cloned();
+            self.acknowledging_ended |= queue.is_acknowledged();
+            queue.leave()
+        });
+        Ok(kept.filter(|_| unwanted).map(|name| {
+            let node = Arc::clone(&self.node);
+            let delete = async move { Ok(node.broker.delete(&Destination::Queue(name)).await?) };
+            Box::pin(delete) as BoxFuture<'static, _>
+        }))
     }
 
     /// Ends all subscriptions, as [`unsubscribe`](Self::unsubscribe) does.
     pub(crate) fn leave(&mut self) {
-        self.topics.clear();
+        self.shared.clear();
         self.queues.retain_mut(Queue::leave);
-    }
-
-    /// Settles what an ACK or NACK names.
-    pub(crate) fn acknowledge(&mut self, acknowledge: &Acknowledge) -> Result<(), Refused> {
-        match self.find(&acknowledge.of) {
-            Some(Found::Topic) => Ok(()),
-            Some(Found::Queue { queue, at }) => {
-                self.queues[queue].settle(at, acknowledge.verdict);
-                Ok(())
-            }
-            None => Err(nothing_to_acknowledge(&acknowledge.of)),
-        }
-    }
-
-    /// The delivery that an ACK or NACK names. Queues come first: on topics there is nothing to
-    /// settle, so any message of an acknowledged topic counts as found.
-    fn find(&self, of: &Acknowledged) -> Option<Found> {
-        let (subscription, topic_token) = match of {
-            Acknowledged::Token(token) => (None, token.starts_with(TOPIC_TOKEN)),
-            Acknowledged::Message { subscription, .. } => (*subscription, true),
-        };
-        let meant = |number| subscription.is_none_or(|subscription| subscription == number);
-        let found = self.queues.iter().enumerate().filter(|(_, queue)| meant(queue.number()));
-        let in_queue = found.filter_map(|(n, queue)| {
-            let at = match of {
-                Acknowledged::Token(token) => queue.find_token(token),
-                Acknowledged::Message { id, .. } => queue.find_message(id.parse().ok()?),
-            };
-            Some(Found::Queue { queue: n, at: at? })
-        });
-        let mut in_topics = self.topics.iter().filter(|topic| topic.acknowledged);
-        { in_queue }.next().or_else(|| {
-            in_topics.any(|topic| topic_token && meant(topic.number)).then_some(Found::Topic)
-        })
     }
 
     /// Takes the next delivery of any queue and posts it to the mailbox; the queues take turns.
@@ -227,7 +219,7 @@ impl Relay {
     ) -> Poll<Result<(), Refused>> {
         for _ in 0..self.queues.len() {
             let Some(mut queue) = self.queues.pop_front() else { break };
-            let delivered = queue.poll_deliver(cx, &self.mailbox, now);
+            let delivered = queue.poll_deliver(cx, &self.mailbox, now, &mut self.deliveries);
             self.queues.push_back(queue);
             if delivered.is_ready() {
                 return delivered;
@@ -246,109 +238,43 @@ impl Relay {
     pub(crate) fn written(&mut self, ever_written: u64) {
         self.queues.retain_mut(|queue| queue.written(ever_written));
     }
-}
 
-/// What an ACK or NACK names.
-enum Found {
-    /// A message of a topic.
-    Topic,
-    /// The unsettled delivery at this place of this queue subscription.
-    Queue { queue: usize, at: usize },
-}
-
-fn nothing_to_acknowledge(of: &Acknowledged) -> Refused {
-    let (Acknowledged::Token(id) | Acknowledged::Message { id, .. }) = of;
-    let id: String = id.chars().take(100).collect();
-    Refused {
-        reason: CloseReason::Protocol,
-        message: format!(
-            "nothing to acknowledge under \"{id}\": it was not delivered in this session, is \
-             settled already, or its subscription has ack:auto or is over"
-        ),
+    fn subscriber(&self) -> Subscriber {
+        Subscriber {
+            node: Arc::clone(&self.node),
+            mailbox: Arc::clone(&self.mailbox),
+            framing: self.framing,
+            version: self.version,
+            publisher: self.publisher,
+            principal: self.principal.clone(),
+            tag: self.tag.clone(),
+            own_queues: self.own_queues(),
+        }
     }
-}
 
-/// Refuses headers whose promise is not kept yet: a client that believes them would lose messages.
-fn refuse_promises(headers: &Headers, verb: Verb) -> Result<(), Refused> {
-    let promise = headers.iter().find(|(name, value)| match (verb, &***name) {
-        (Verb::Subscribe, "durable") => **value == "true",
-        (Verb::Subscribe, "selector") => true,
-        (Verb::Send, "reply-to") => value.starts_with("/temp-queue/"),
-        _ => false,
-    });
-    match promise {
-        None => Ok(()),
-        Some((name, value)) => Err(Refused {
-            reason: CloseReason::Protocol,
-            message: format!("{name}:{value} is not available in this version; leave it out"),
-        }),
+    /// How many queues of its own the session has.
+    fn own_queues(&self) -> usize {
+        let live = self.queues.iter().filter(|queue| queue.is_live());
+        live.filter(|queue| *queue.source() != Source::Others).count()
+    }
+
+    /// What messages from a temp-queue are answered to, if it is there.
+    fn reply_to(&self, wanted: &TempQueue) -> Option<&ByteString> {
+        self.queues.iter().find_map(|queue| match queue.source() {
+            Source::Replies { temp_queue, reply_to } if temp_queue == wanted.spelled() => {
+                Some(reply_to)
+            }
+            _ => None,
+        })
     }
 }
 
 fn not_available(destination: &Destination) -> Refused {
-    Refused {
-        reason: CloseReason::Protocol,
-        message: format!(
+    Refused::titled(
+        stomp::Title::InvalidDestination,
+        CloseReason::Protocol,
+        format!(
             "'{destination}' is not available to this frame in this version: use a topic or a queue"
         ),
-    }
-}
-
-impl From<broker::destination::DestinationError> for Refused {
-    fn from(error: broker::destination::DestinationError) -> Self {
-        Self { reason: CloseReason::Protocol, message: error.to_string() }
-    }
-}
-
-impl From<crate::authorise::Refusal> for Refused {
-    fn from(refusal: crate::authorise::Refusal) -> Self {
-        let reason = match refusal {
-            crate::authorise::Refusal::Unauthenticated(_) => CloseReason::Unauthenticated,
-            crate::authorise::Refusal::Forbidden(_) => CloseReason::Forbidden,
-        };
-        Self { reason, message: refusal.to_string() }
-    }
-}
-
-impl From<broker::PublishError> for Refused {
-    fn from(error: broker::PublishError) -> Self {
-        let reason = match error {
-            broker::PublishError::TooLarge { .. } => CloseReason::TooBig,
-            broker::PublishError::LimitReached { .. } => CloseReason::Limit,
-            broker::PublishError::Unavailable(_) => CloseReason::BrokerUnavailable,
-            _ => CloseReason::Protocol,
-        };
-        Self { reason, message: error.to_string() }
-    }
-}
-
-impl From<broker::SubscribeError> for Refused {
-    fn from(error: broker::SubscribeError) -> Self {
-        let reason = match error {
-            broker::SubscribeError::LimitReached { .. } => CloseReason::Limit,
-            broker::SubscribeError::Unavailable(_) => CloseReason::BrokerUnavailable,
-            _ => CloseReason::Protocol,
-        };
-        Self { reason, message: error.to_string() }
-    }
-}
-
-impl From<broker::ConfirmError> for Refused {
-    fn from(error: broker::ConfirmError) -> Self {
-        let reason = match error {
-            broker::ConfirmError::Full(_) => CloseReason::Limit,
-            // Its queue was there and is not any more: another try declares it again.
-            broker::ConfirmError::Lost(_) | broker::ConfirmError::Unroutable => {
-                CloseReason::BrokerUnavailable
-            }
-            _ => CloseReason::Protocol,
-        };
-        Self { reason, message: error.to_string() }
-    }
-}
-
-impl From<crate::application::CallError> for Refused {
-    fn from(error: crate::application::CallError) -> Self {
-        Self { reason: CloseReason::Protocol, message: error.to_string() }
-    }
+    )
 }

@@ -38,7 +38,7 @@ use crate::close::CloseReason;
 use crate::mailbox::Mailbox;
 use crate::metrics::PublishOutcome;
 use crate::node::{Admission, Node};
-use crate::relay::{Opened, Refused, Relay};
+use crate::relay::{Opened, Refused, Relay, Sent};
 use crate::transport::{Incoming, ReadError, Transport};
 
 /// See the module.
@@ -68,13 +68,17 @@ pub(crate) struct Session<T> {
 enum Performed {
     Connected(Result<Principal, Refused>),
     Published {
-        result: Result<Confirm, Refused>,
+        result: Result<Sent, Refused>,
         receipt: Option<ByteString>,
         since: Instant,
         bytes: usize,
     },
     Subscribed {
         result: Result<Opened, Refused>,
+        receipt: Option<ByteString>,
+    },
+    Unsubscribed {
+        result: Result<(), Refused>,
         receipt: Option<ByteString>,
     },
 }
@@ -238,7 +242,11 @@ impl<T: Transport> Session<T> {
                 )));
             }
             Performed::Connected(Err(refused)) => return self.refuse(refused, None, now),
-            Performed::Published { result: Ok(confirm), receipt, since, bytes } => {
+            Performed::Published { result: Ok(sent), receipt, since, bytes } => {
+                if let (Some(relay), Some(replies)) = (&mut self.relay, sent.replies) {
+                    relay.hold(Opened::Queue(replies));
+                }
+                let confirm = sent.confirm;
                 let then = Then::Sent { receipt };
                 self.awaited_bytes += bytes;
                 self.awaited.push_back(Awaited { confirm, since, bytes, then });
@@ -253,7 +261,11 @@ impl<T: Transport> Session<T> {
                 }
                 self.stomp.receipt(receipt.as_deref());
             }
-            Performed::Subscribed { result: Err(refused), receipt } => {
+            Performed::Unsubscribed { result: Ok(()), receipt } => {
+                self.stomp.receipt(receipt.as_deref());
+            }
+            Performed::Subscribed { result: Err(refused), receipt }
+            | Performed::Unsubscribed { result: Err(refused), receipt } => {
                 return self.refuse(refused, receipt, now);
             }
         }
@@ -366,7 +378,7 @@ impl<T: Transport> Session<T> {
                 });
             }
             Poll::Ready(Err(ReadError::WebSocket(error))) => {
-                let refused = Refused { reason: (&error).into(), message: error.to_string() };
+                let refused = Refused::new((&error).into(), error.to_string());
                 return self.refuse(refused, None, now);
             }
         }
@@ -403,13 +415,15 @@ impl<T: Transport> Session<T> {
 }
 
 fn too_long_unsettled(timeout: Duration) -> Refused {
-    Refused {
-        reason: CloseReason::AckTimeout,
-        message: format!(
+    let title = stomp::Title::PreconditionFailed;
+    Refused::titled(
+        title,
+        CloseReason::AckTimeout,
+        format!(
             "a message was neither acknowledged nor refused within {timeout:?}: ACK or NACK each in \
              time, or SUBSCRIBE with ack:auto"
         ),
-    }
+    )
 }
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ pub(crate) fn serve(socket: TcpStream, node: &Arc<Node>, permit: OwnedSemaphoreP
 /// Says ERROR and ends the connection.
 async fn turn_away(mut socket: TcpStream, config: Arc<stomp::Config>) {
     let mut stomp = stomp::Session::new(config, Instant::now().into_std());
-    stomp.fail("this node has no room for another session; try again later", None);
+    let detail = "this node has no room for another session; try again later";
+    stomp.fail(stomp::Title::ProcessingError, detail, None);
     while let Some(frame) = stomp.poll_said() {
         if socket.write_all(&frame).await.is_err() {
             return;

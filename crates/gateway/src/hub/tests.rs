@@ -12,7 +12,7 @@ use broker::{
 };
 use broker_embedded::EmbeddedBroker;
 use bytestring::ByteString;
-use stomp::Version;
+use stomp::{Compat, Version};
 
 use super::*;
 use crate::message_frame::Shown;
@@ -97,12 +97,12 @@ impl Bench {
         let shape = Shape {
             framing: Framing::WebSocket,
             version: Version::V1_2,
+            compat: Compat::Footbridge,
             subscription: Some(id.into()),
             shown: Shown::AsSubscribed(destination.to_owned().into()),
             acknowledged: false,
         };
-        let Destination::Topic(topic) = parse(destination) else { panic!("not a topic") };
-        Arc::clone(&self.hub).subscribe(topic, shape, Arc::clone(mailbox)).await
+        Arc::clone(&self.hub).subscribe(parse(destination), shape, Arc::clone(mailbox)).await
     }
 
     async fn publish(&self, destination: &str, body: impl Into<Bytes>) {
@@ -176,7 +176,7 @@ async fn a_subscription_lingers_after_its_last_subscriber_and_is_then_given_up()
     }
     assert_eq!(bench.subscribed(), 1);
     tokio::time::sleep(2 * LINGER).await;
-    assert!(bench.hub.topics.lock().is_empty());
+    assert!(bench.hub.fans.lock().is_empty());
     let _seat = bench.subscribe("/topic/a", "s", &mailbox).await.unwrap();
     assert_eq!(bench.subscribed(), 2);
     bench.publish("/topic/a", "x").await;
@@ -205,7 +205,7 @@ async fn a_refused_subscription_is_told_to_all_and_tried_again_by_the_next() {
         assert_eq!(error, Err(SubscribeError::Unavailable("no".into())));
         assert_eq!(bench.subscribed(), tries);
     }
-    assert!(bench.hub.topics.lock().is_empty());
+    assert!(bench.hub.fans.lock().is_empty());
 }
 
 #[tokio::test]
@@ -232,11 +232,11 @@ async fn only_so_many_topics_linger() {
     for n in 0..LINGERING + 100 {
         drop(bench.subscribe(&format!("/topic/{n}"), "s", &mailbox).await.unwrap());
     }
-    while bench.hub.topics.lock().len() > LINGERING {
+    while bench.hub.fans.lock().len() > LINGERING {
         tokio::task::yield_now().await;
     }
     tokio::time::sleep(2 * LINGER).await;
-    assert!(bench.hub.topics.lock().is_empty());
+    assert!(bench.hub.fans.lock().is_empty());
     assert_eq!(bench.hub.lingering.load(Ordering::Relaxed), 0);
 }
 

@@ -10,33 +10,53 @@ use std::task::{Context, Poll, ready};
 
 use broker::{Delivery, MessageId, Outcome, Subscription};
 use bytestring::ByteString;
-use stomp::action::{AckMode, Subscribe, Verdict};
+use stomp::Title;
+use stomp::action::AckMode;
 use tokio::time::Instant;
 
 use super::Refused;
+use super::subscribe::Subscriber;
 use crate::close::CloseReason;
-use crate::config::Config;
 use crate::mailbox::Mailbox;
 use crate::message_frame::{Shape, encode_delivery};
 use crate::metrics::Metrics;
 
 /// See the module.
 pub(crate) struct Queue {
-    number: u32,
+    /// The session's number for the subscription; none if the client did not ask for it by SUBSCRIBE.
+    number: Option<u32>,
     /// Names the session in `ack` tokens, so that a token of another one settles nothing here.
     tag: ByteString,
     ack: AckMode,
     shape: Shape,
+    source: Source,
     /// `None` once the client has left: then only what is to be written is waited for.
     subscription: Option<Subscription>,
     /// Oldest first; at most the subscription's prefetch.
     unsettled: VecDeque<Unsettled>,
-    next: u64,
     metrics: Arc<Metrics>,
 }
 
+/// Whose the queue is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Anybody's: the destination names it.
+    Others,
+    /// The subscription's own, which ends with it or in time.
+    Own,
+    /// The subscription's own, which outlives it: UNSUBSCRIBE may say that it is not wanted any more.
+    Kept,
+    /// The session's own, for answers.
+    Replies {
+        /// The temp-queue, as the client spells it.
+        temp_queue: ByteString,
+        /// What its messages are answered to.
+        reply_to: ByteString,
+    },
+}
+
 struct Unsettled {
-    /// Counts this subscription's deliveries; the second half of the `ack` token.
+    /// Counts the session's deliveries from queues; the second part of the `ack` token.
     n: u64,
     /// When it was taken from the broker.
     since: Instant,
@@ -47,39 +67,71 @@ struct Unsettled {
 
 impl Queue {
     pub(super) fn new(
+        subscriber: &Subscriber,
         subscription: Subscription,
-        subscribe: &Subscribe,
+        number: Option<u32>,
+        ack: AckMode,
         shape: Shape,
-        tag: ByteString,
-        metrics: Arc<Metrics>,
+        source: Source,
     ) -> Self {
-        let (number, ack) = (subscribe.number, subscribe.ack);
-        let (subscription, unsettled) = (Some(subscription), VecDeque::new());
-        Self { number, tag, ack, shape, subscription, unsettled, next: 0, metrics }
+        let metrics = Arc::clone(&subscriber.node.metrics);
+        metrics.subscriptions.inc();
+        let (tag, subscription) = (subscriber.tag.clone(), Some(subscription));
+        Self { number, tag, ack, shape, source, subscription, unsettled: VecDeque::new(), metrics }
     }
 
-    pub(super) fn number(&self) -> u32 {
+    pub(super) fn number(&self) -> Option<u32> {
         self.number
     }
 
-    /// Posts the next delivery to `mailbox`, which has room.
+    pub(super) fn ack(&self) -> AckMode {
+        self.ack
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Whether the client acknowledges what it gets.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.ack != AckMode::Auto
+    }
+
+    /// Whether the client has not left it.
+    pub(super) fn is_live(&self) -> bool {
+        self.subscription.is_some()
+    }
+
+    /// The name by which its queue can be deleted, where it outlives the subscription.
+    pub(super) fn kept(&self) -> Option<&ByteString> {
+        match self.source {
+            Source::Kept => self.subscription.as_ref()?.queue(),
+            Source::Others | Source::Own | Source::Replies { .. } => None,
+        }
+    }
+
+    /// Posts the next delivery to `mailbox`, which has room; `count` of the session's were before.
     pub(super) fn poll_deliver(
         &mut self,
         cx: &mut Context<'_>,
         mailbox: &Mailbox,
         now: Instant,
+        count: &mut u64,
     ) -> Poll<Result<(), Refused>> {
         let Some(subscription) = &mut self.subscription else { return Poll::Pending };
         let Some(delivery) = ready!(subscription.poll_next(cx)) else {
-            return Poll::Ready(Err(Refused {
-                reason: CloseReason::BrokerUnavailable,
-                message: "the broker ended a subscription: its queue was deleted".into(),
-            }));
+            return Poll::Ready(Err(Refused::titled(
+                Title::ServerCancelled,
+                CloseReason::BrokerUnavailable,
+                "the broker ended a subscription: its queue was deleted",
+            )));
         };
-        let n = self.next;
-        self.next += 1;
-        let token = format!("{}.{n}.{}", self.number, self.tag);
-        let frame = encode_delivery(&self.shape, &delivery, &token);
+        let n = *count;
+        *count += 1;
+        let token = self.number.filter(|_| self.is_acknowledged()).map(|number| {
+            format!("{number}.{n}.{}", self.tag)
+        });
+        let frame = encode_delivery(&self.shape, &delivery, token.as_deref());
         let written_at = mailbox.post(frame, now);
         self.metrics.messages_sent.inc();
         self.unsettled.push_back(Unsettled { n, since: now, written_at, delivery });
@@ -94,7 +146,7 @@ impl Queue {
         while let Some(first) = self.unsettled.front()
             && first.written_at <= ever_written
         {
-            self.settle_at(0, Verdict::Ack);
+            self.settle_at(0, Outcome::Ack);
         }
         self.subscription.is_some() || !self.unsettled.is_empty()
     }
@@ -110,40 +162,40 @@ impl Queue {
         self.unsettled.front().map(|oldest| oldest.since)
     }
 
-    /// The place of what a STOMP 1.2 `ack` token names, if it is one of this subscription's.
-    pub(super) fn find_token(&self, token: &str) -> Option<usize> {
-        let mut parts = token.splitn(3, '.');
-        let (number, n, tag) = (parts.next()?, parts.next()?, parts.next()?);
-        if self.ack == AckMode::Auto || tag != &*self.tag || number.parse() != Ok(self.number) {
+    /// The place of the delivery that the session counted as `n`, if it waits to be settled.
+    pub(super) fn find(&self, n: u64) -> Option<usize> {
+        if !self.is_acknowledged() {
             return None;
         }
-        let n: u64 = n.parse().ok()?;
         self.unsettled.binary_search_by_key(&n, |unsettled| unsettled.n).ok()
     }
 
     /// The place of what a STOMP 1.0 or 1.1 message id names, if it is one of this subscription's.
     pub(super) fn find_message(&self, id: MessageId) -> Option<usize> {
-        if self.ack == AckMode::Auto {
+        if !self.is_acknowledged() {
             return None;
         }
         self.unsettled.iter().position(|unsettled| unsettled.delivery.message.id == id)
     }
 
-    /// Settles what was found at a place and, where an ACK is cumulative, all before it.
-    pub(super) fn settle(&mut self, at: usize, verdict: Verdict) {
-        match self.ack {
-            AckMode::Client => (0..=at).for_each(|_| self.settle_at(0, verdict)),
-            AckMode::Auto | AckMode::ClientIndividual => self.settle_at(at, verdict),
+    /// What the session counted the delivery at a place as.
+    pub(super) fn count(&self, at: usize) -> Option<u64> {
+        self.unsettled.get(at).map(|unsettled| unsettled.n)
+    }
+
+    /// Settles all that the client acknowledges, up to the delivery that the session counted as `n`.
+    pub(super) fn settle_until(&mut self, n: u64, outcome: Outcome) {
+        while self.is_acknowledged()
+            && self.unsettled.front().is_some_and(|oldest| oldest.n <= n)
+        {
+            self.settle_at(0, outcome);
         }
     }
 
-    fn settle_at(&mut self, at: usize, verdict: Verdict) {
+    /// Settles the delivery at a place.
+    pub(super) fn settle_at(&mut self, at: usize, outcome: Outcome) {
         if let Some(Unsettled { delivery, .. }) = self.unsettled.remove(at) {
-            delivery.settle(match verdict {
-                Verdict::Ack => Outcome::Ack,
-                Verdict::Nack { requeue: true } => Outcome::Requeue,
-                Verdict::Nack { requeue: false } => Outcome::Reject,
-            });
+            delivery.settle(outcome);
         }
     }
 }
@@ -151,22 +203,5 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         self.metrics.subscriptions.dec();
-    }
-}
-
-/// The `prefetch-count` of a SUBSCRIBE frame, or the configured one.
-pub(super) fn prefetch(subscribe: &Subscribe, config: &Config) -> Result<u16, Refused> {
-    let Some(text) = subscribe.headers.get("prefetch-count") else { return Ok(config.prefetch) };
-    match text.parse::<u16>() {
-        // As RabbitMQ has it, zero means no limit of the client's own.
-        Ok(0) => Ok(config.prefetch),
-        Ok(count) if count <= config.max_prefetch => Ok(count),
-        _ => Err(Refused {
-            reason: CloseReason::Protocol,
-            message: format!(
-                "SUBSCRIBE has a prefetch-count that is no number from 0 to {}",
-                config.max_prefetch
-            ),
-        }),
     }
 }

@@ -5,6 +5,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytestring::ByteString;
+use stomp::Title;
 use tokio::time::Instant;
 
 use super::{Session, Step};
@@ -30,7 +31,7 @@ impl<T: Transport> Session<T> {
         now: Instant,
     ) -> Step<U> {
         let receipt = receipt.or_else(|| self.committing.take()?.receipt);
-        self.stomp.fail(&refused.message, receipt.as_deref());
+        self.stomp.fail(refused.title, &refused.message, receipt.as_deref());
         self.say(now);
         Step::Break(End { reason: refused.reason, detail: refused.message })
     }
@@ -53,7 +54,11 @@ impl<T: Transport> Session<T> {
         if reason == CloseReason::SlowConsumer {
             self.outgoing.keep_only_what_is_begun();
         }
-        self.stomp.fail(&detail, None);
+        let title = match reason {
+            CloseReason::BrokerUnavailable => Title::ServerCancelled,
+            _ => Title::ProcessingError,
+        };
+        self.stomp.fail(title, &detail, None);
         while let Some(frame) = self.stomp.poll_said() {
             self.outgoing.push(self.wrap(&frame));
         }

@@ -56,10 +56,16 @@ impl<T: Transport> Session<T> {
                 }));
             }
             (Action::Unsubscribe(unsubscribe), Some(relay)) => {
-                if let Some(number) = unsubscribe.number {
-                    relay.unsubscribe(number);
+                let receipt = unsubscribe.receipt.clone();
+                match relay.unsubscribe(&unsubscribe) {
+                    Ok(None) => self.stomp.receipt(receipt.as_deref()),
+                    Ok(Some(deleted)) => {
+                        self.in_hand = Some(Box::pin(async move {
+                            Performed::Unsubscribed { result: deleted.await, receipt }
+                        }));
+                    }
+                    Err(refused) => return self.refuse(refused, receipt, now),
                 }
-                self.stomp.receipt(unsubscribe.receipt.as_deref());
             }
             (Action::Acknowledge(acknowledge), Some(relay)) => {
                 match relay.acknowledge(&acknowledge) {

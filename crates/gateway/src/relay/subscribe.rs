@@ -1,0 +1,151 @@
+//! SUBSCRIBE: from a client's frame to the hub, or to a queue of the broker's.
+
+use std::sync::Arc;
+
+use broker::destination::{Topic, Verb};
+use broker::{Destination, Feed, PublisherId, SubscribeRequest};
+use bytestring::ByteString;
+use stomp::action::{AckMode, Subscribe};
+use stomp::{Command, Version};
+
+use super::options::{Asked, bad};
+use super::queue::{Queue, Source};
+use super::{Refused, feed, not_available};
+use crate::authorise::Principal;
+use crate::close::CloseReason;
+use crate::config::Config;
+use crate::hub::Seat;
+use crate::mailbox::Mailbox;
+use crate::message_frame::{Shape, Shown};
+use crate::node::Node;
+use crate::transport::Framing;
+
+/// A subscription that was opened, for the relay to hold.
+pub(crate) enum Opened {
+    /// To what all subscribers on the node share.
+    Shared { number: u32, acknowledged: bool, seat: Seat },
+    /// To a queue.
+    Queue(Queue),
+}
+
+/// Who subscribes: all of a session that a subscription needs.
+pub(super) struct Subscriber {
+    pub(super) node: Arc<Node>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) framing: Framing,
+    pub(super) version: Version,
+    pub(super) publisher: PublisherId,
+    pub(super) principal: Principal,
+    /// As [`Relay`](super::Relay) has it.
+    pub(super) tag: ByteString,
+    /// How many queues of its own the session has.
+    pub(super) own_queues: usize,
+}
+
+/// Opens the subscription that a SUBSCRIBE asks for.
+pub(super) async fn open(
+    subscriber: Subscriber,
+    subscribe: Subscribe,
+) -> Result<Opened, Refused> {
+    let node = &subscriber.node;
+    if let Some(selector) = subscribe.headers.get("selector") {
+        let selector: String = selector.chars().take(100).collect();
+        return Err(Refused::new(
+            CloseReason::Protocol,
+            format!("selector:{selector} is not available in this version; leave it out"),
+        ));
+    }
+    if let Some(id) = &subscribe.id
+        && let Ok(Destination::TempQueue(_)) = node.destinations.parse_reply_to(id)
+    {
+        let right = "no temp-queue: by that name the replies to it come";
+        return Err(bad(Command::Subscribe, stomp::header::ID, id, right));
+    }
+    let destination = node.destinations.parse(&subscribe.destination, Verb::Subscribe)?;
+    node.authorise.check(&subscriber.principal, Verb::Subscribe, &destination)?;
+    if let Destination::User(_) | Destination::Group(_) | Destination::App(_) = destination {
+        return Err(not_available(&destination));
+    }
+    let asked = Asked::of(&subscribe.headers)?;
+    let prefetch = prefetch(&subscribe, &node.config)?;
+    let principal = &subscriber.principal;
+    let feed = feed::choose(&*node.authorise, principal, &subscribe, &destination, &asked)?;
+    let acknowledged = subscribe.ack != AckMode::Auto;
+    let shape = Shape {
+        framing: subscriber.framing,
+        version: subscriber.version,
+        compat: node.config.compat,
+        subscription: subscribe.id.clone(),
+        shown: shown(&subscribe.destination, &destination, &feed),
+        acknowledged,
+    };
+    let source = match (&destination, &feed) {
+        (Destination::Topic(_) | Destination::Exchange { .. }, Feed::Shared) => {
+            let hub = Arc::clone(&node.hub);
+            let seat = hub.subscribe(destination, shape, Arc::clone(&subscriber.mailbox)).await?;
+            return Ok(Opened::Shared { number: subscribe.number, acknowledged, seat });
+        }
+        // As with RabbitMQ's plugin only topics give up what they keep by UNSUBSCRIBE.
+        (Destination::Topic(_), Feed::Kept { .. } | Feed::Named(_)) => Source::Kept,
+        (Destination::Topic(_) | Destination::Exchange { .. }, _) => Source::Own,
+        _ => Source::Others,
+    };
+    if source != Source::Others {
+        room_for_queues(subscriber.own_queues + 1, &node.config)?;
+    }
+    let request = SubscribeRequest {
+        destination,
+        prefetch,
+        queue: feed::completed(node.config.compat, &feed, asked.queue),
+        feed,
+        consumer: asked.consumer,
+        subscriber: subscriber.publisher,
+    };
+    let subscription = node.broker.subscribe(request).await?;
+    let number = Some(subscribe.number);
+    Ok(Opened::Queue(Queue::new(&subscriber, subscription, number, subscribe.ack, shape, source)))
+}
+
+/// Whether a session may have so many queues of its own.
+pub(super) fn room_for_queues(count: usize, config: &Config) -> Result<(), Refused> {
+    if count <= config.max_own_queues {
+        return Ok(());
+    }
+    Err(Refused::new(
+        CloseReason::Limit,
+        format!(
+            "more than {} queues of its own in one session: each subscription to a topic or an \
+             exchange that is acknowledged or has queue headers, and each temp-queue, is one",
+            config.max_own_queues
+        ),
+    ))
+}
+
+fn shown(spelled: &ByteString, destination: &Destination, feed: &Feed) -> Shown {
+    let by_pattern = |topic: &Topic| Shown::ByPattern(topic.clone(), topic.separator());
+    match (destination, feed) {
+        (Destination::Topic(topic), _) if topic.is_pattern() => by_pattern(topic),
+        // Others may have bound the queue to more.
+        (Destination::Topic(topic), Feed::Named(_)) => by_pattern(topic),
+        (Destination::Exchange { .. }, _) => Shown::EachOwn,
+        _ => Shown::AsSubscribed(spelled.clone()),
+    }
+}
+
+/// The `prefetch-count` of a SUBSCRIBE frame, or the configured one.
+fn prefetch(subscribe: &Subscribe, config: &Config) -> Result<u16, Refused> {
+    let Some(text) = subscribe.headers.get("prefetch-count") else { return Ok(config.prefetch) };
+    match text.parse::<u16>() {
+        // As RabbitMQ has it, zero means no limit of the client's own.
+        Ok(0) => Ok(config.prefetch),
+        Ok(count) if count <= config.max_prefetch => Ok(count),
+        _ => Err(Refused::titled(
+            stomp::Title::InvalidHeader,
+            CloseReason::Protocol,
+            format!(
+                "SUBSCRIBE has a prefetch-count that is no number from 0 to {}",
+                config.max_prefetch
+            ),
+        )),
+    }
+}
