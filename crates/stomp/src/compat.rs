@@ -58,10 +58,9 @@ impl Compat {
     /// The heart-beats that the server offers to a client that wants `client`.
     pub(crate) fn heart_beats(self, config: &Config, client: Intervals) -> Intervals {
         match self {
-            Self::Footbridge => Intervals {
-                send: config.heart_beat_send,
-                receive: config.heart_beat_receive,
-            },
+            Self::Footbridge => {
+                Intervals { send: config.heart_beat_send, receive: config.heart_beat_receive }
+            }
             Self::RabbitMq => Intervals {
                 send: whole_seconds(client.receive),
                 receive: whole_seconds(client.send),

@@ -162,7 +162,7 @@ fn queue_name(name: &ByteString) -> Result<ByteString, Refused> {
     Ok(owned(name))
 }
 
-/// ERROR for a header whose value means nothing.
+/// ERROR for a header whose value means nothing. (The plugin has no words of its own for it.)
 pub(super) fn bad(
     command: Command,
     header: &'static str,
@@ -170,16 +170,15 @@ pub(super) fn bad(
     expected: &'static str,
 ) -> Refused {
     let value = value.chars().take(100).collect();
-    Fault::BadHeader { command, header, value, expected }.into()
+    let fault = Fault::BadHeader { command, header, value, expected };
+    Refused { title: Title::ProcessingError, ..fault.into() }
 }
 
 impl Form {
     /// The argument that `value` is, or what would be right.
     fn read(self, value: &ByteString) -> Result<Argument, &'static str> {
         match self {
-            Self::Count => {
-                count(value).map(Argument::Integer).ok_or("a whole number, 0 or more")
-            }
+            Self::Count => count(value).map(Argument::Integer).ok_or("a whole number, 0 or more"),
             Self::Integer => {
                 let digits = value.strip_prefix('-').unwrap_or(value);
                 let number = count(digits).and_then(|_| value.parse().ok());
@@ -200,7 +199,8 @@ impl Form {
                 .ok_or("first, last, next, offset=<number> or timestamp=<seconds since 1970>"),
             Self::List => {
                 let values = value.split(',').map(str::trim).filter(|value| !value.is_empty());
-                let values: Vec<_> = values.map(|value| ByteString::from(value.to_owned())).collect();
+                let values: Vec<_> =
+                    values.map(|value| ByteString::from(value.to_owned())).collect();
                 if values.is_empty() {
                     return Err("values separated by commas");
                 }
@@ -225,9 +225,7 @@ fn count(text: &str) -> Option<i64> {
 
 fn offset(value: &ByteString) -> Option<Argument> {
     match value.split_once('=') {
-        None if matches!(&**value, "first" | "last" | "next") => {
-            Some(Argument::Text(owned(value)))
-        }
+        None if matches!(&**value, "first" | "last" | "next") => Some(Argument::Text(owned(value))),
         Some(("offset", number)) => count(number).map(Argument::Integer),
         Some(("timestamp", seconds)) => {
             count(seconds).map(|seconds| Argument::Time(seconds.unsigned_abs()))

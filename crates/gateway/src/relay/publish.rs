@@ -138,13 +138,9 @@ fn is_persistent(headers: &Headers, receipted: bool) -> bool {
 /// The headers that are the sender's own, without what [`Message::persistent`] says, and with
 /// `reply_to` where the sender named a queue of its own. They share the frame's bytes, as the body
 /// does.
-fn own_headers(
-    headers: &Headers,
-    reply_to: Option<&ByteString>,
-) -> Vec<(ByteString, ByteString)> {
-    let own = headers
-        .iter()
-        .filter(|(name, _)| !header::is_reserved(name) && **name != *"persistent");
+fn own_headers(headers: &Headers, reply_to: Option<&ByteString>) -> Vec<(ByteString, ByteString)> {
+    let own =
+        headers.iter().filter(|(name, _)| !header::is_reserved(name) && **name != *"persistent");
     own.map(|(name, value)| {
         let value = reply_to.filter(|_| **name == *REPLY_TO).unwrap_or(value);
         (name.clone(), value.clone())

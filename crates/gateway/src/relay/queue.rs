@@ -128,9 +128,10 @@ impl Queue {
         };
         let n = *count;
         *count += 1;
-        let token = self.number.filter(|_| self.is_acknowledged()).map(|number| {
-            format!("{number}.{n}.{}", self.tag)
-        });
+        let token = self
+            .number
+            .filter(|_| self.is_acknowledged())
+            .map(|number| format!("{number}.{n}.{}", self.tag));
         let frame = encode_delivery(&self.shape, &delivery, token.as_deref());
         let written_at = mailbox.post(frame, now);
         self.metrics.messages_sent.inc();
@@ -185,9 +186,7 @@ impl Queue {
 
     /// Settles all that the client acknowledges, up to the delivery that the session counted as `n`.
     pub(super) fn settle_until(&mut self, n: u64, outcome: Outcome) {
-        while self.is_acknowledged()
-            && self.unsettled.front().is_some_and(|oldest| oldest.n <= n)
-        {
+        while self.is_acknowledged() && self.unsettled.front().is_some_and(|oldest| oldest.n <= n) {
             self.settle_at(0, outcome);
         }
     }

@@ -39,7 +39,8 @@ impl TempQueue {
         headers: &Headers,
     ) -> Result<Option<Self>, Refused> {
         let Some(text) = headers.get(REPLY_TO) else { return Ok(None) };
-        let under = |prefix: &str| text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+        let under =
+            |prefix: &str| text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
         let mut prefixes = node.destinations.prefixes();
         if !prefixes.any(|(prefix, kind)| kind == Kind::TempQueue && under(prefix)) {
             return Ok(None);

@@ -43,10 +43,7 @@ pub(super) struct Subscriber {
 }
 
 /// Opens the subscription that a SUBSCRIBE asks for.
-pub(super) async fn open(
-    subscriber: Subscriber,
-    subscribe: Subscribe,
-) -> Result<Opened, Refused> {
+pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result<Opened, Refused> {
     let node = &subscriber.node;
     if let Some(selector) = subscribe.headers.get("selector") {
         let selector: String = selector.chars().take(100).collect();

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+pub(crate) mod recorder;
 pub(crate) mod tcp;
 
 use std::net::SocketAddr;
@@ -62,13 +63,22 @@ impl Node {
         config: Config,
         stomp: stomp::Config,
     ) -> Self {
+        Self::start_by(authorise::Rules::Open, broker, config, stomp).await
+    }
+
+    pub(crate) async fn start_by(
+        rules: authorise::Rules,
+        broker: Arc<dyn Broker>,
+        config: Config,
+        stomp: stomp::Config,
+    ) -> Self {
         let gateway = Gateway::bind(Parts {
             config,
             stomp,
             websocket: websocket::Config::default(),
             destinations: Destinations::new(&broker::destination::Config::default()),
             broker,
-            authorise: Arc::new(authorise::Rules::Open),
+            authorise: Arc::new(rules),
             application: Arc::new(application::NoApplication),
         })
         .await
@@ -202,6 +212,20 @@ impl Client {
         self.send_binary(bytes.freeze()).await;
     }
 
+    /// Sends a frame of these headers, with `receipt:r` in front.
+    pub(crate) async fn tell(&mut self, command: Command, headers: &[(&'static str, &str)]) {
+        let mut all = vec![(header::RECEIPT, "r")];
+        all.extend(headers);
+        self.send(frame(command, &all)).await;
+    }
+
+    /// Sends a frame of these headers and waits for its receipt.
+    pub(crate) async fn ask(&mut self, command: Command, headers: &[(&'static str, &str)]) {
+        self.tell(command, headers).await;
+        let answer = self.frame().await;
+        assert_eq!(answer.command, Command::Receipt, "{answer:?}");
+    }
+
     pub(crate) async fn subscribe(&mut self, id: &str, destination: &str) {
         self.subscribe_with(id, destination, &[]).await;
     }
@@ -308,6 +332,13 @@ impl Client {
             close,
         )
     }
+}
+
+/// A frame of these headers.
+pub(crate) fn frame(command: Command, headers: &[(&'static str, &str)]) -> Frame {
+    headers.iter().fold(Frame::new(command), |frame, (name, value)| {
+        frame.with_header(*name, value.to_string())
+    })
 }
 
 pub(crate) async fn timeout<T>(future: impl Future<Output = T>) -> T {

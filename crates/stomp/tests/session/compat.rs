@@ -18,12 +18,9 @@ const OPEN: &str = "
 
 #[test]
 fn heart_beats_are_the_clients_in_whole_seconds() {
-    for (wanted, offered) in [
-        ("4500,900", "1000,4000"),
-        ("0,0", "0,0"),
-        ("0,60000", "60000,0"),
-        ("1,1", "1000,1000"),
-    ] {
+    for (wanted, offered) in
+        [("4500,900", "1000,4000"), ("0,0", "0,0"), ("0,60000", "60000,0"), ("1,1", "1000,1000")]
+    {
         check(&format!(
             "> CONNECT accept-version:1.2 heart-beat:{wanted}
              = connect login:None

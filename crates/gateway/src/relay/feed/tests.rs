@@ -72,7 +72,8 @@ fn a_topic_or_exchange_is_shared_unless_something_needs_a_queue() {
 #[test]
 fn other_kinds_name_their_queue() {
     for destination in ["/queue/q", "/amq/queue/q", "/reply-queue/q"] {
-        let text = format!("id:1\ndestination:{destination}\ndurable:true\nx-max-length:1\nack:client");
+        let text =
+            format!("id:1\ndestination:{destination}\ndurable:true\nx-max-length:1\nack:client");
         assert_eq!(open(&text), Feed::Shared);
         let refused = feed(&Rules::Open, &format!("{text}\nx-queue-name:other")).unwrap_err();
         assert_eq!(
@@ -84,7 +85,8 @@ fn other_kinds_name_their_queue() {
 
 #[test]
 fn who_may_have_no_queue_acknowledges_what_all_share_but_is_told_if_it_asks_for_more() {
-    let default = |more: &str| feed(&Rules::Default, &format!("id:1\ndestination:/topic/a\n{more}"));
+    let default =
+        |more: &str| feed(&Rules::Default, &format!("id:1\ndestination:/topic/a\n{more}"));
     for more in ["", "ack:client", "ack:client-individual\nprefetch-count:1", "durable:false"] {
         assert_eq!(default(more).unwrap(), Feed::Shared, "{more}");
     }
