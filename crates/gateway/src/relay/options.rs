@@ -81,7 +81,7 @@ impl Asked {
         let asked = Self {
             queue: queue(Command::Subscribe, headers)?,
             consumer: arguments(Command::Subscribe, headers, &OF_CONSUMER)?,
-            name: headers.get(QUEUE_NAME).map(|name| queue_name(name)).transpose()?,
+            name: headers.get(QUEUE_NAME).map(queue_name).transpose()?,
         };
         let durable = asked.queue.durable == Some(true);
         if durable && headers.get(stomp::header::ID).is_none() {
