@@ -208,3 +208,28 @@ fn unsupported(kind: Kind) -> (&'static str, &'static str) {
     };
     (kind.as_str(), instead)
 }
+
+#[cfg(test)]
+mod tests {
+    use broker::Feed;
+
+    use super::*;
+
+    fn request(topic: &str) -> SubscribeRequest {
+        let topic = Topic::exact(TOPIC_PREFIX.into(), topic.into());
+        SubscribeRequest { feed: Feed::Own, ..SubscribeRequest::new(Destination::Topic(topic), 1) }
+    }
+
+    #[tokio::test]
+    async fn an_own_queue_is_bound_no_longer_than_it_is_there() {
+        let broker = EmbeddedBroker::new(Config::default());
+        let dropped = broker.subscribe(request("a")).await.unwrap();
+        let deleted = broker.subscribe(request("b")).await.unwrap();
+        assert_eq!(broker.topics.len(), 2);
+        drop(dropped);
+        assert_eq!(broker.topics.len(), 1);
+        let name = deleted.queue().unwrap().clone();
+        broker.delete(&Destination::Queue(name)).await.unwrap();
+        assert_eq!(broker.topics.len(), 0);
+    }
+}
