@@ -34,6 +34,7 @@ use tokio::sync::watch;
 
 pub use config::{Config, Invalid};
 
+use queue::Ownership;
 use queues::Queues;
 use topics::{Subscriber, Topics};
 
@@ -80,7 +81,7 @@ impl Broker for EmbeddedBroker {
     /// To a queue: never waits; the confirm is there at once, and refuses what the queue has no room for.
     async fn publish(
         &self,
-        _publisher: PublisherId,
+        publisher: PublisherId,
         mut message: Message,
     ) -> Result<Confirm, PublishError> {
         let (size, limit) = (message.body.len(), self.max_message);
@@ -98,7 +99,7 @@ impl Broker for EmbeddedBroker {
             }
             Destination::Queue(name) => self
                 .queues
-                .publish(name, &message)
+                .publish(name, publisher, &message)
                 .map_err(|limit| PublishError::LimitReached { what: "queue", limit: limit.0 })?,
             Destination::AmqQueue(name) => self
                 .queues
@@ -140,8 +141,8 @@ impl Broker for EmbeddedBroker {
                 Ok(self.queues.subscribe_own(subscriber, prefetch)?.1)
             }
             Destination::Queue(name) => {
-                let auto_delete = options::of_named_queue(&queue)?;
-                self.queues.subscribe(name, auto_delete, subscriber, prefetch)
+                let said = options::of_named_queue(&queue, subscriber)?;
+                self.queues.subscribe(name, said, subscriber, prefetch)
             }
             // These are not declared, so what is said of them is nothing to them.
             Destination::AmqQueue(name) | Destination::ReplyQueue(name) => {
@@ -154,20 +155,29 @@ impl Broker for EmbeddedBroker {
         }
     }
 
-    /// A queue for which nothing is said is taken as it is. What is refused, and why, is in `options`.
+    /// A queue of which nothing is said is taken as it is. What is refused, and why, is in `options`.
     async fn declare(
         &self,
         publisher: PublisherId,
         queue: &ByteString,
         options: &QueueOptions,
     ) -> Result<(), SubscribeError> {
-        let auto_delete = options::of_named_queue(options)?;
-        self.queues.declare(queue, auto_delete, publisher).map(drop)
+        let said = options::of_named_queue(options, publisher)?;
+        if let Some(exclusive @ Ownership::Exclusive(_)) = said {
+            let Some(queue) = self.queues.get(queue) else {
+                return Err(options::without_consumer(options));
+            };
+            queue.admit(publisher)?;
+            return queue.check(exclusive);
+        }
+        self.queues.declare(queue, said, publisher).map(drop)
     }
 
     async fn delete(&self, destination: &Destination) -> Result<(), DeleteError> {
         match destination {
-            Destination::Queue(name) | Destination::AmqQueue(name) => {
+            Destination::Queue(name)
+            | Destination::AmqQueue(name)
+            | Destination::ReplyQueue(name) => {
                 self.queues.delete(name);
                 Ok(())
             }

@@ -4,19 +4,44 @@
 //! later. `durable:true` of a queue that is named is not among that: such queues are durable by
 //! default, and the default is what clients get here, in memory, as `footbridge dev` says at its start.
 
-use broker::{Arguments, Feed, QueueOptions, SubscribeError};
+use broker::{Arguments, Feed, PublisherId, QueueOptions, SubscribeError};
+
+use crate::queue::Ownership;
 
 const INSTEAD: &str = "leave it out, or run with RabbitMQ: `footbridge gateway`";
 
-/// What is said of a queue that many may name: whether it is deleted with its last consumer.
-pub(crate) fn of_named_queue(options: &QueueOptions) -> Result<Option<bool>, SubscribeError> {
-    let QueueOptions { durable: _, auto_delete, exclusive, arguments } = options;
-    no_arguments(arguments)?;
-    // It would end with its session, of which this broker hears nothing.
-    if *exclusive == Some(true) {
-        return Err(unsupported("exclusive:true"));
+/// Whose `who` says that a queue is which many may name, if anything is said. As with RabbitMQ, a queue
+/// that is not durable is exclusive.
+pub(crate) fn of_named_queue(
+    options: &QueueOptions,
+    who: PublisherId,
+) -> Result<Option<Ownership>, SubscribeError> {
+    no_arguments(&options.arguments)?;
+    Ok(match options {
+        _ if exclusive(options).is_some() => Some(Ownership::Exclusive(who)),
+        QueueOptions { auto_delete: Some(true), .. } => Some(Ownership::AutoDelete),
+        QueueOptions { durable: None, auto_delete: None, exclusive: None, .. } => None,
+        _ => Some(Ownership::Common),
+    })
+}
+
+/// A queue that nobody consumes from cannot be exclusive: it would end with its session, of which this
+/// broker hears nothing but the end of its subscriptions.
+pub(crate) fn without_consumer(options: &QueueOptions) -> SubscribeError {
+    let option = exclusive(options).unwrap_or("exclusive:true");
+    SubscribeError::UnsupportedOption {
+        what: format!("{option} on a queue that its session has not subscribed to"),
+        instead: "subscribe to it first, or run with RabbitMQ: `footbridge gateway`",
     }
-    Ok(*auto_delete)
+}
+
+/// What makes a queue exclusive, if anything does.
+fn exclusive(options: &QueueOptions) -> Option<&'static str> {
+    match options {
+        QueueOptions { exclusive: Some(true), .. } => Some("exclusive:true"),
+        QueueOptions { durable: Some(false), .. } => Some("durable:false"),
+        _ => None,
+    }
 }
 
 /// Nothing may be said of a subscription's own queue but what it is: transient, deleted with its

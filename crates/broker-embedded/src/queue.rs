@@ -44,7 +44,7 @@ pub(crate) enum Ownership {
     Common,
     /// Everybody. It ends with its last consumer and waits for its first, however long.
     AutoDelete,
-    /// That session. It ends with its last consumer.
+    /// That session, though others that know its name may reply to it. It ends with its last consumer.
     Exclusive(PublisherId),
 }
 
@@ -133,10 +133,6 @@ impl Queue {
         &self.name
     }
 
-    pub(crate) fn ownership(&self) -> Ownership {
-        self.ownership
-    }
-
     /// Takes `message` or refuses it; none if the queue is closed.
     pub(crate) fn publish(&self, message: &Arc<Message>) -> Option<Result<(), ConfirmError>> {
         let result = self.change(|line| line.take(message, self.limits, &self.held))?;
@@ -198,15 +194,37 @@ impl Queue {
         drop(binding);
     }
 
-    /// Whether `who` may consume from it.
+    /// Whether the queue is open to `who`.
     pub(crate) fn admit(&self, who: PublisherId) -> Result<(), SubscribeError> {
         match self.ownership {
-            Ownership::Exclusive(owner) if owner != who => Err(SubscribeError::Refused(format!(
-                "RESOURCE_LOCKED - queue '{}' is another session's own",
-                self.name
-            ))),
+            Ownership::Exclusive(owner) if owner != who => {
+                Err(self.locked("it is another session's own; use another queue"))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the queue is as is `said`: RabbitMQ's rules, and its words as far as they are true.
+    pub(crate) fn check(&self, said: Ownership) -> Result<(), SubscribeError> {
+        match (said, self.ownership) {
+            (said, is) if said == is => Ok(()),
+            (Ownership::Exclusive(_), _) => Err(self.locked("it is there and not exclusive")),
+            (_, Ownership::Exclusive(_)) => Err(self.locked("it is there and exclusive")),
+            (said, is) => Err(SubscribeError::Refused(format!(
+                "PRECONDITION_FAILED - inequivalent arg 'auto_delete' for queue '{}': received \
+                 '{}' but current is '{}'",
+                self.name,
+                said == Ownership::AutoDelete,
+                is == Ownership::AutoDelete,
+            ))),
+        }
+    }
+
+    fn locked(&self, why: &str) -> SubscribeError {
+        let name = &self.name;
+        SubscribeError::Refused(format!(
+            "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{name}': {why}"
+        ))
     }
 
     /// Adds a consumer; none if the queue is closed.

@@ -69,14 +69,23 @@ impl Queues {
         })
     }
 
-    /// Gives `message` to the queue of that name, which is made if need be.
+    /// The queue of that name, if it is there.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Queue>> {
+        self.names.lock().queues.get(name).map(|named| named.queue.clone())
+    }
+
+    /// Gives `who`'s message to the queue of that name, which is made if need be.
     pub(crate) fn publish(
         &self,
         name: &ByteString,
+        who: PublisherId,
         message: &Arc<Message>,
     ) -> Result<Result<(), ConfirmError>, TooMany> {
         loop {
             let queue = self.get_or_make(name, Ownership::Common)?;
+            if let Err(locked) = queue.admit(who) {
+                return Ok(Err(ConfirmError::Refused(locked.to_string())));
+            }
             // None: it was closed since it was looked up, and there is a new one to ask.
             if let Some(result) = queue.publish(message) {
                 return Ok(result);
@@ -93,40 +102,31 @@ impl Queues {
         self.get(name)?.publish(message)
     }
 
-    /// Sees to it that the queue of that name is there for `who`, and is deleted with its last consumer
-    /// or not, if that is said.
+    /// Sees to it that the queue of that name is there for `who`, and is as is said, if anything is.
     pub(crate) fn declare(
         &self,
         name: &ByteString,
-        auto_delete: Option<bool>,
+        said: Option<Ownership>,
         who: PublisherId,
     ) -> Result<Arc<Queue>, SubscribeError> {
-        let ownership = match auto_delete {
-            Some(true) => Ownership::AutoDelete,
-            Some(false) | None => Ownership::Common,
-        };
-        let queue = self.get_or_make(name, ownership)?;
+        let queue = self.get_or_make(name, said.unwrap_or(Ownership::Common))?;
         queue.admit(who)?;
-        let is = queue.ownership() != Ownership::Common;
-        match auto_delete {
-            Some(wanted) if wanted != is => Err(SubscribeError::Refused(format!(
-                "PRECONDITION_FAILED - inequivalent arg 'auto_delete' for queue '{name}': received \
-                 '{wanted}' but current is '{is}'"
-            ))),
-            _ => Ok(queue),
+        if let Some(said) = said {
+            queue.check(said)?;
         }
+        Ok(queue)
     }
 
     /// Consumes from the queue of that name, which is declared if need be.
     pub(crate) fn subscribe(
         &self,
         name: &ByteString,
-        auto_delete: Option<bool>,
+        said: Option<Ownership>,
         who: PublisherId,
         prefetch: u16,
     ) -> Result<Subscription, SubscribeError> {
         loop {
-            let queue = self.declare(name, auto_delete, who)?;
+            let queue = self.declare(name, said, who)?;
             if let Some(subscription) = queue.subscribe(prefetch) {
                 return Ok(subscription);
             }
@@ -190,10 +190,6 @@ impl Queues {
     /// Tells that a subscription to a topic has begun to miss messages.
     pub(crate) fn note_gap(&self) {
         self.state.send_modify(|state| state.gaps += 1);
-    }
-
-    fn get(&self, name: &str) -> Option<Arc<Queue>> {
-        self.names.lock().queues.get(name).map(|named| named.queue.clone())
     }
 
     fn get_or_make(&self, name: &ByteString, ownership: Ownership) -> Result<Arc<Queue>, TooMany> {

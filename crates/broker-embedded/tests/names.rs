@@ -147,11 +147,9 @@ async fn what_a_queue_is_anyway_may_be_said() {
 async fn what_is_not_kept_is_refused_by_its_name() {
     let broker = EmbeddedBroker::new(Config::default());
     let durable = QueueOptions { durable: Some(true), ..QueueOptions::default() };
-    let exclusive = QueueOptions { exclusive: Some(true), ..QueueOptions::default() };
     let stays = QueueOptions { auto_delete: Some(false), ..QueueOptions::default() };
     let base = |destination| SubscribeRequest::new(to(destination), 1);
     let mut refused = vec![
-        ("exclusive:true", SubscribeRequest { queue: exclusive.clone(), ..base("/queue/q") }),
         (
             "durable:true",
             SubscribeRequest {
@@ -189,13 +187,60 @@ async fn what_is_not_kept_is_refused_by_its_name() {
         let error = SubscribeError::UnsupportedOption { what: what.into(), instead: INSTEAD };
         assert_eq!(broker.subscribe(request).await.map(drop), Err(error), "{said}");
     }
-    for (what, options) in
-        [("exclusive:true", exclusive), ("x-expires", with_argument("x-expires"))]
-    {
-        let error = SubscribeError::UnsupportedOption { what: what.into(), instead: INSTEAD };
-        assert_eq!(broker.declare(SESSION, &"q".into(), &options).await, Err(error));
-    }
+    let error = SubscribeError::UnsupportedOption { what: "x-expires".into(), instead: INSTEAD };
+    let expires = with_argument("x-expires");
+    assert_eq!(broker.declare(SESSION, &"q".into(), &expires).await, Err(error));
     assert!(!is_there(&broker, "q").await, "what was refused made a queue");
+}
+
+#[tokio::test]
+async fn a_queue_is_exclusive_from_its_first_subscription_to_its_last() {
+    let broker = EmbeddedBroker::new(Config::default());
+    let locked = |why| {
+        SubscribeError::Refused(format!(
+            "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q': {why}"
+        ))
+    };
+    for (option, said) in [
+        ("exclusive:true", QueueOptions { exclusive: Some(true), ..QueueOptions::default() }),
+        ("durable:false", QueueOptions { durable: Some(false), ..QueueOptions::default() }),
+    ] {
+        let declare = async |who| broker.declare(who, &"q".into(), &said).await;
+        let subscribe = async |subscriber| {
+            let base = SubscribeRequest::new(to("/queue/q"), 1);
+            broker.subscribe(SubscribeRequest { queue: said.clone(), subscriber, ..base }).await
+        };
+        let too_early = declare(SESSION).await.unwrap_err();
+        assert_eq!(
+            too_early.to_string(),
+            format!(
+                "{option} on a queue that its session has not subscribed to is not available on \
+                 this broker: subscribe to it first, or run with RabbitMQ: `footbridge gateway`"
+            )
+        );
+        assert!(!is_there(&broker, "q").await);
+
+        let mut consumer = subscribe(SESSION).await.unwrap();
+        declare(SESSION).await.unwrap();
+        let theirs = subscribe(PublisherId(2)).await.unwrap_err();
+        assert_eq!(theirs, locked("it is another session's own; use another queue"));
+        assert!(declare(PublisherId(2)).await.is_err());
+        assert_eq!(
+            broker.declare(SESSION, &"q".into(), &auto_delete()).await,
+            Err(locked("it is there and exclusive"))
+        );
+        publish(&broker, "/queue/q", "1").await.unwrap();
+        assert_eq!(&*consumer.next().await.unwrap().message.body, b"1");
+        drop(consumer);
+        assert!(!is_there(&broker, "q").await);
+    }
+
+    publish(&broker, "/queue/q", "1").await.unwrap();
+    let exclusive = QueueOptions { exclusive: Some(true), ..QueueOptions::default() };
+    let base = SubscribeRequest::new(to("/queue/q"), 1);
+    let request = SubscribeRequest { queue: exclusive, ..base };
+    let refused = broker.subscribe(request).await.unwrap_err();
+    assert_eq!(refused, locked("it is there and not exclusive"));
 }
 
 #[tokio::test]

@@ -104,6 +104,7 @@ macro_rules! contract_tests {
             an_auto_delete_queue_goes_with_its_last_consumer
             what_was_declared_holds_for_those_who_say_nothing
             a_queue_is_not_declared_otherwise
+            an_exclusive_queue_is_its_sessions_own
         }
     };
     ($part:ident, $make:path => $($rule:ident)*) => {

@@ -5,7 +5,7 @@ use super::{
     publish_all, refusal, soon, subscribe, take, take_either, take_many, word,
 };
 use crate::{
-    Broker, ConfirmError, Destination, Message, Outcome, QueueOptions, SubscribeError,
+    Broker, ConfirmError, Destination, Message, Outcome, PublisherId, QueueOptions, SubscribeError,
     SubscribeRequest, Subscription,
 };
 
@@ -183,4 +183,33 @@ pub async fn a_queue_is_not_declared_otherwise(broker: &dyn Broker) {
     assert_eq!((body(&delivery).as_str(), delivery.redelivered), ("1", false));
     drop(delivery);
     delete(broker, &queue.queue).await;
+}
+
+/// While its session subscribes to it an exclusive queue is nobody else's, and it ends with that.
+pub async fn an_exclusive_queue_is_its_sessions_own(broker: &dyn Broker) {
+    const ANOTHER: PublisherId = PublisherId(2);
+    let queue = queue();
+    let exclusive = QueueOptions { exclusive: Some(true), ..QueueOptions::default() };
+    let request = |subscriber| SubscribeRequest {
+        queue: exclusive.clone(),
+        subscriber,
+        ..SubscribeRequest::new(queue.queue.clone(), 1)
+    };
+    let mut consumer = soon(broker.subscribe(request(PUBLISHER))).await.expect("a subscription");
+    declare(broker, &queue, &exclusive).await.expect("it is the session's already");
+    let error = soon(broker.subscribe(request(ANOTHER))).await.expect_err("it is locked");
+    assert_refused(&error, "RESOURCE_LOCKED - ");
+    let theirs = Message::new(queue.queue.clone(), "theirs");
+    let confirm = soon(broker.publish(ANOTHER, theirs)).await.expect("it is taken");
+    let error = soon(confirm).await.expect_err("it is locked");
+    assert!(error.to_string().contains("RESOURCE_LOCKED - "), "refused otherwise: {error}");
+    publish_all(broker, PUBLISHER, &queue.queue, ["own"]).await;
+    let delivery = take(&mut consumer).await;
+    assert_eq!(body(&delivery), "own");
+    delivery.settle(Outcome::Ack);
+    drop(consumer);
+    gone(broker, &queue.name).await;
+    let consumer = soon(broker.subscribe(request(ANOTHER))).await.expect("it is theirs now");
+    drop(consumer);
+    gone(broker, &queue.name).await;
 }
