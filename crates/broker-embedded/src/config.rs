@@ -5,11 +5,17 @@ use serde::{Deserialize, Serialize};
 
 /// The limits of an [`EmbeddedBroker`](crate::EmbeddedBroker). All of them are about memory, and
 /// what is beyond them is refused to its publisher; nothing that was taken is dropped.
+///
+/// A publisher to a topic is refused nothing for a subscriber's sake: a queue of a subscription's own
+/// that is full misses what comes, until half of it is free. That is one gap, which the broker's state
+/// counts and the log tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// How many queues there may be at once, 1,000 by default. A SEND or SUBSCRIBE that would need
-    /// one more is refused. A queue without messages and consumers does not count.
+    /// How many queues there may be at once, 1,000 by default, those of subscriptions' own and those
+    /// for replies counted. A SEND or SUBSCRIBE that would need one more is refused. A queue without
+    /// messages and consumers does not count: it gives way, and its name is not known any more, unless
+    /// it was declared to be deleted with its last consumer and has had none.
     pub max_queues: usize,
     /// How many messages a queue may hold, 100,000 by default: those that wait and those that were
     /// delivered and are not settled. One more is refused.

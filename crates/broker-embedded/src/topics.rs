@@ -1,9 +1,12 @@
 //! Topics: to all who subscribe now.
 //!
-//! Invariant: a message is offered to every matching subscription before its publisher waits for any.
+//! Invariants
+//! - A message is offered to every matching subscription before its publisher waits for any.
+//! - Publishers wait for shared feeds alone; a queue of a subscription's own keeps what it has room
+//!   for and never makes them wait.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use broker::destination::Topic;
 use broker::topic::{Handle, Trie};
@@ -13,18 +16,37 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-/// The live subscriptions to topics.
+use crate::queue::Queue;
+
+/// What is bound to topics.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
-    /// By prefix and pattern. Publishers share the lock; subscribing and cancelling take it alone.
-    subscriptions: RwLock<HashMap<ByteString, Trie<Subscriber>>>,
+    /// By prefix and pattern. Publishers share the lock, and lock one own queue after the other
+    /// meanwhile; binding and unbinding take it alone, with no queue locked.
+    bound: RwLock<HashMap<ByteString, Trie<Subscriber>>>,
 }
 
-/// The sending end of a subscription's queue, which holds as many as its prefetch says.
-type Subscriber = mpsc::Sender<Delivery>;
+/// Where a subscription's messages go.
+#[derive(Debug)]
+pub(crate) enum Subscriber {
+    /// To the sending end of what the subscription reads, which holds as many as its prefetch says.
+    Shared(mpsc::Sender<Delivery>),
+    /// To a queue of its own.
+    Own(Arc<Queue>),
+}
+
+/// A pattern that a subscriber is bound by, until this is dropped. Not to be dropped while a queue is
+/// locked.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    /// Weak, so that the end of the broker is the end of its subscriptions.
+    topics: Weak<Topics>,
+    prefix: ByteString,
+    handle: Handle,
+}
 
 impl Topics {
-    /// Gives `message` to every matching subscription, waiting for those that are full.
+    /// Gives `message` to every matching subscription, waiting for shared ones that are full.
     pub(crate) async fn publish(&self, topic: &Topic, message: &Arc<Message>) {
         for subscriber in self.offer(topic, message) {
             // An error means that it was cancelled meanwhile.
@@ -32,45 +54,66 @@ impl Topics {
         }
     }
 
-    /// Gives `message` to every matching subscription that has room, and returns the others.
-    fn offer(&self, topic: &Topic, message: &Arc<Message>) -> SmallVec<[Subscriber; 8]> {
+    /// Gives `message` to every matching subscription, and returns the shared ones that had no room.
+    fn offer(
+        &self,
+        topic: &Topic,
+        message: &Arc<Message>,
+    ) -> SmallVec<[mpsc::Sender<Delivery>; 8]> {
         let mut full = SmallVec::new();
-        if let Some(trie) = self.subscriptions.read().get(topic.prefix()) {
-            trie.for_each_match(topic.key(), |subscriber| {
-                let delivery = Delivery::settled(message.clone());
-                if let Err(TrySendError::Full(_)) = subscriber.try_send(delivery) {
-                    full.push(subscriber.clone());
+        if let Some(trie) = self.bound.read().get(topic.prefix()) {
+            trie.for_each_match(topic.key(), |subscriber| match subscriber {
+                Subscriber::Shared(deliveries) => {
+                    let delivery = Delivery::settled(message.clone());
+                    if let Err(TrySendError::Full(_)) = deliveries.try_send(delivery) {
+                        full.push(deliveries.clone());
+                    }
                 }
+                Subscriber::Own(queue) => queue.offer(message),
             });
         }
         full
     }
 
+    /// A subscription that shares what is published, and keeps nothing.
     pub(crate) fn subscribe(self: &Arc<Self>, topic: &Topic, prefetch: u16) -> Subscription {
         let (subscriber, deliveries) = mpsc::channel(prefetch.into());
+        let binding = self.bind(topic, Subscriber::Shared(subscriber));
+        Subscription::new(deliveries, move || drop(binding))
+    }
+
+    /// From now on `subscriber` gets what is published to `topic`, which may be a pattern.
+    pub(crate) fn bind(self: &Arc<Self>, topic: &Topic, subscriber: Subscriber) -> Binding {
         let prefix = topic.prefix().clone();
         let handle = self
-            .subscriptions
+            .bound
             .write()
             .entry(prefix.clone())
             .or_default()
             .insert(topic.key().clone(), subscriber);
-        // Weak, so that the end of the broker is the end of its subscriptions.
-        let topics = Arc::downgrade(self);
-        Subscription::new(deliveries, move || {
-            if let Some(topics) = topics.upgrade() {
-                topics.cancel(&prefix, &handle);
-            }
-        })
+        Binding { topics: Arc::downgrade(self), prefix, handle }
     }
 
-    fn cancel(&self, prefix: &ByteString, handle: &Handle) {
-        let mut subscriptions = self.subscriptions.write();
-        if let Some(trie) = subscriptions.get_mut(prefix) {
-            trie.remove(handle);
-            if trie.is_empty() {
-                subscriptions.remove(prefix);
-            }
+    fn unbind(&self, prefix: &ByteString, handle: &Handle) -> Option<Subscriber> {
+        let mut bound = self.bound.write();
+        let trie = bound.get_mut(prefix)?;
+        let subscriber = trie.remove(handle);
+        if trie.is_empty() {
+            bound.remove(prefix);
+        }
+        subscriber
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.bound.read().values().map(Trie::len).sum()
+    }
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        if let Some(topics) = self.topics.upgrade() {
+            topics.unbind(&self.prefix, &self.handle);
         }
     }
 }
@@ -90,8 +133,8 @@ mod tests {
         };
         let (one, other) = (subscribe("/topic/a.*"), subscribe("/topic/a.*"));
         drop(one);
-        assert_eq!(topics.subscriptions.read()["/topic"].len(), 1);
+        assert_eq!(topics.len(), 1);
         drop(other);
-        assert!(topics.subscriptions.read().is_empty());
+        assert!(topics.bound.read().is_empty());
     }
 }

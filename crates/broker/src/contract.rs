@@ -9,19 +9,27 @@
 //! - Rules wait for what must happen; that something does not happen they show by something that
 //!   would have come later and came first. Nothing sleeps.
 //!
-//! Not here: outages, limits, and the kinds of destination that only some brokers have.
+//! - What a broker does on its own time, such as deleting a queue that nobody consumes from any more,
+//!   they ask for again and again until it is done.
+//!
+//! Not here: outages, limits, and the kinds and options that only some brokers have.
 
+pub mod declared;
+pub mod own_queues;
 pub mod queues;
+pub mod replies;
 pub mod topics;
 
 use std::time::Duration;
 
 use crate::destination::{Config, Destinations, Kind, Verb};
 use crate::{
-    Broker, Delivery, Destination, Message, MessageId, PublisherId, SubscribeRequest, Subscription,
+    Broker, ConfirmError, Delivery, Destination, Feed, Message, MessageId, PublisherId,
+    SubscribeError, SubscribeRequest, Subscription,
 };
 
-/// One `#[tokio::test]` for each rule of the contract, in modules `topics` and `queues`.
+/// One `#[tokio::test]` for each rule of the contract, in a module for each part: `topics`, `queues`,
+/// `own_queues`, `replies`, `declared`.
 ///
 /// Takes the absolute path (`crate::...`) of an `async fn() -> Arc<dyn Broker>`. It needs `tokio`
 /// with `macros` and `rt-multi-thread`.
@@ -59,6 +67,44 @@ macro_rules! contract_tests {
             consumers_get_fair_shares
             deleting_a_queue_empties_it_and_ends_its_subscriptions
             a_message_passes_through_unchanged
+        }
+        $crate::contract_tests! { own_queues, $make =>
+            each_subscription_gets_each_message_once
+            patterns_are_those_of_topics
+            each_publisher_keeps_its_order
+            a_subscription_is_live_on_return
+            a_message_passes_through_unchanged
+            an_ack_makes_room
+            prefetch_bounds_what_is_outstanding
+            a_requeued_message_comes_back_in_its_place
+            a_dropped_delivery_comes_back_in_its_place
+            a_rejected_message_does_not_come_back
+            one_that_is_never_read_holds_up_nobody
+            the_end_gives_nothing_back
+            a_delivery_may_outlive_its_subscription
+            the_end_leaves_no_queue
+            the_exchange_of_topics_is_the_topics
+        }
+        $crate::contract_tests! { replies, $make =>
+            a_reply_comes_back
+            each_subscription_has_a_queue_of_its_own
+            a_message_passes_through_unchanged
+            replies_are_kept_until_they_are_settled
+            a_reply_to_one_that_is_gone_is_confirmed_and_dropped
+            what_is_gone_cannot_be_subscribed_to
+            a_reply_may_go_to_any_queue
+        }
+        $crate::contract_tests! { declared, $make =>
+            a_declared_queue_is_there
+            declaring_again_changes_nothing
+            what_nobody_declared_is_not_there
+            an_existing_queue_is_the_same_by_either_name
+            a_queue_stays_when_nothing_is_in_it
+            a_deleted_queue_is_not_there
+            an_auto_delete_queue_goes_with_its_last_consumer
+            what_was_declared_holds_for_those_who_say_nothing
+            a_queue_is_not_declared_otherwise
+            an_exclusive_queue_is_its_sessions_own
         }
     };
     ($part:ident, $make:path => $($rule:ident)*) => {
@@ -105,10 +151,53 @@ async fn subscribe(broker: &dyn Broker, to: &Destination, prefetch: u16) -> Subs
     soon(broker.subscribe(request)).await.expect("a subscription")
 }
 
+/// Subscribes to a topic with a queue of the subscription's own.
+async fn subscribe_own(broker: &dyn Broker, to: &Destination, prefetch: u16) -> Subscription {
+    let request =
+        SubscribeRequest { feed: Feed::Own, ..SubscribeRequest::new(to.clone(), prefetch) };
+    soon(broker.subscribe(request)).await.expect("a subscription")
+}
+
+/// Why there is no subscription.
+async fn refusal(broker: &dyn Broker, to: &Destination) -> SubscribeError {
+    let request = SubscribeRequest::new(to.clone(), AMPLE);
+    soon(broker.subscribe(request)).await.expect_err("it is refused")
+}
+
+#[track_caller]
+fn assert_refused(error: &SubscribeError, begin: &str) {
+    let SubscribeError::Refused(why) = error else { panic!("refused otherwise: {error:?}") };
+    assert!(why.starts_with(begin), "refused otherwise: {why}");
+}
+
+#[track_caller]
+fn assert_not_found(error: &SubscribeError, queue: &str) {
+    assert_refused(error, &format!("NOT_FOUND - no queue '{queue}'"));
+}
+
+/// What the broker says of one message.
+async fn confirmed(broker: &dyn Broker, message: Message) -> Result<(), ConfirmError> {
+    let confirm = soon(broker.publish(PUBLISHER, message)).await.expect("the message is taken");
+    soon(confirm).await
+}
+
 /// Publishes one message, and waits for its confirm.
 async fn publish(broker: &dyn Broker, message: Message) {
-    let confirm = soon(broker.publish(PUBLISHER, message)).await.expect("the message is taken");
-    soon(confirm).await.expect("the message is confirmed");
+    confirmed(broker, message).await.expect("the message is confirmed");
+}
+
+/// Returns once the queue of that name is not there.
+async fn gone(broker: &dyn Broker, name: &str) {
+    let to = Destination::AmqQueue(name.into());
+    let asking = async {
+        while confirmed(broker, Message::new(to.clone(), "are you there")).await.is_ok() {}
+    };
+    soon(asking).await;
+    assert_eq!(confirmed(broker, Message::new(to, "")).await, Err(ConfirmError::Unroutable));
+}
+
+async fn delete(broker: &dyn Broker, queue: &Destination) {
+    soon(broker.delete(queue)).await.expect("the queue is deleted");
 }
 
 /// Publishes a message for each body in this order, and waits for all confirms.

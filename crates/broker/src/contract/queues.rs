@@ -1,18 +1,14 @@
 //! The rules for queues.
 
 use super::{
-    AMPLE, PUBLISHER, assert_unchanged, bodies, body, delicate, destination, publish, publish_all,
-    soon, subscribe, take, take_either, take_many, word,
+    AMPLE, PUBLISHER, assert_unchanged, bodies, body, delete, delicate, destination, publish,
+    publish_all, soon, subscribe, take, take_either, take_many, word,
 };
 use crate::{Broker, Destination, Outcome, PublisherId};
 
 /// A queue that no other test uses.
 fn queue() -> Destination {
     destination(&format!("/queue/{}", word()))
-}
-
-async fn delete(broker: &dyn Broker, queue: &Destination) {
-    soon(broker.delete(queue)).await.expect("the queue is deleted");
 }
 
 /// Consumers compete: no message goes to two of them, and none is lost.
