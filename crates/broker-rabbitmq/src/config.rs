@@ -8,6 +8,8 @@ use bytesize::ByteSize;
 use lapin::uri::AMQPUri;
 use serde::{Deserialize, Serialize};
 
+use crate::SubscriptionNames;
+
 /// The settings of a [`RabbitMqBroker`](crate::RabbitMqBroker).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,9 +65,14 @@ pub struct Config {
     /// How many topic messages RabbitMQ keeps for this node while it is away or behind, 100,000 by
     /// default. Beyond it the oldest are dropped.
     pub topic_queue_length: u32,
-    /// How long RabbitMQ keeps the topic queue of a node that is gone, 120 s by default.
+    /// How long RabbitMQ keeps the topic queue of a node that is gone, and the queue of a subscription
+    /// of its own, 120 s by default.
     #[serde(with = "humantime_serde")]
     pub topic_queue_expiry: Duration,
+    /// How the queues of durable subscriptions are named: `user`, which is the default, gives each user
+    /// queues of its own; `plugin` finds the queues again that clients of RabbitMQ's STOMP plugin left
+    /// there, and `plugin-4.4` those of RabbitMQ 4.4.
+    pub subscription_names: SubscriptionNames,
 }
 
 /// An AMQP URI. It may hold a password, which neither `Display` nor `Debug` shows: they put `***` in
@@ -106,6 +113,7 @@ impl Default for Config {
             topic_prefetch: 1_000,
             topic_queue_length: 100_000,
             topic_queue_expiry: Duration::from_secs(120),
+            subscription_names: SubscriptionNames::User,
         }
     }
 }
@@ -203,6 +211,12 @@ impl Config {
             }
             Err(why) => Err(format!("cannot be read: {}: {why}", file.display())),
         }
+    }
+
+    /// The vhost, for words about it; of several the first.
+    pub(crate) fn vhost(&self) -> String {
+        let uri = self.uris.first().and_then(|uri| uri.parse().ok());
+        uri.map_or_else(|| "/".to_owned(), |uri| uri.vhost)
     }
 
     pub(crate) fn retained_bytes(&self) -> usize {

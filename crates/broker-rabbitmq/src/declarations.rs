@@ -5,6 +5,7 @@
 //! - What was declared on one connection is declared again on the next: another RabbitMQ may answer
 //!   there. Until the first such declaration the old ones are trusted; whoever publishes hears of it
 //!   when one is wrong, and makes it be forgotten.
+//! - A queue that was declared in a way of its own is declared that way again (`declared_queues`).
 //!
 //! Not here: the operations themselves (`operation`); what ought to be declared, and when.
 
@@ -12,11 +13,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use lapin::types::FieldTable;
 use parking_lot::Mutex;
 
+use crate::declared_queues::DeclaredQueues;
 use crate::link::{Failure, Link, Links, current};
 use crate::operation::{Operation, Operations};
+use crate::queue_spec::QueueSpec;
 use crate::seal::Seal;
 use crate::supervisor::Pauses;
 
@@ -31,6 +33,7 @@ pub(crate) struct Declarations {
     pause: Duration,
     operations: Operations,
     seal: Seal,
+    queues: DeclaredQueues,
     /// Held for a lookup.
     known: Mutex<Known>,
 }
@@ -38,7 +41,7 @@ pub(crate) struct Declarations {
 /// What a message needs to be there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
-    /// A durable queue of this name.
+    /// The queue of this name as it was declared, else durable.
     Queue(ByteString),
     /// A durable topic exchange of this name.
     Exchange(ByteString),
@@ -53,7 +56,8 @@ struct Known {
 impl Declarations {
     pub(crate) fn new(links: Links, pause: Duration) -> Self {
         let (operations, seal) = (Operations::default(), Seal::default());
-        Self { links, pause, operations, seal, known: Mutex::default() }
+        let queues = DeclaredQueues::default();
+        Self { links, pause, operations, seal, queues, known: Mutex::default() }
     }
 
     /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away, or cannot have it
@@ -77,13 +81,38 @@ impl Declarations {
 
     async fn declare(&self, link: &Link, target: &Target) -> Result<(), Failure> {
         let operation = match target {
-            Target::Queue(name) => {
-                Operation::DeclareQueue { name, arguments: FieldTable::default() }
-            }
+            Target::Queue(name) => self.queues.spec(name).declare(name),
             Target::Exchange(name) => Operation::DeclareExchange { name },
         };
         self.perform(link, operation).await?;
         self.seal(link).await
+    }
+
+    /// Whether `queue` was found on `link` to be as `spec` says.
+    pub(crate) fn has_queue(&self, link: &Link, queue: &ByteString, spec: &QueueSpec) -> bool {
+        let target = Target::Queue(queue.clone());
+        let known = {
+            let known = self.known.lock();
+            known.generation == link.generation && known.targets.contains(&target)
+        };
+        known && self.queues.spec(queue) == *spec
+    }
+
+    /// Whether `queue` was last declared as a stream.
+    pub(crate) fn is_stream(&self, queue: &ByteString) -> bool {
+        self.queues.spec(queue).is_stream()
+    }
+
+    /// RabbitMQ has `queue` as `spec` says, sealed.
+    pub(crate) fn note_queue(&self, link: &Link, queue: &ByteString, spec: &QueueSpec) {
+        self.queues.note(queue, spec);
+        self.remember(link, &Target::Queue(queue.clone()));
+    }
+
+    /// The queue is gone, and how it was declared counts no more.
+    pub(crate) fn forget_queue(&self, queue: &ByteString) {
+        self.forget(&Target::Queue(queue.clone()));
+        self.queues.forget(queue);
     }
 
     /// Does `operation`, and says how many messages the queue holds that it speaks of.

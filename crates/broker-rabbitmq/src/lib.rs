@@ -1,8 +1,8 @@
 //! RabbitMQ over AMQP 0-9-1, multiplexed: two connections per node, whatever the number of clients.
 //!
 //! One connection publishes and hears confirms, the other consumes and declares. Topics come to the
-//! node by one queue of its own and are split here; a queue subscription is one AMQP consumer on a
-//! shared channel.
+//! node by one queue of its own and are split here; a subscription to a queue, or one that has a queue of
+//! its own, is one AMQP consumer on a shared channel.
 //!
 //! Invariants
 //! - An outage ends no subscription. What was desired (connections, the topic queue, bindings,
@@ -11,14 +11,18 @@
 //!   connection goes away; what waits longer than `publish_timeout` is given up, and says so.
 //! - lapin's recovery is off: an old connection's channels and tags are inert, never mistaken for new.
 //!
-//! Not here: exchanges, AMQP queues, temporary and reply queues as destinations; who may do what.
+//! Not here: who may do what.
 
+mod arguments;
 mod asking;
 mod binder;
 mod bindings;
+mod cancelling;
 mod config;
 mod consumer_channels;
 mod declarations;
+mod declared_queues;
+mod exclusive_queues;
 mod frames;
 mod headers;
 mod lane;
@@ -31,12 +35,19 @@ mod operation;
 mod outlet;
 mod outsize;
 mod publisher;
+mod queue_consumer;
+mod queue_spec;
 mod queues;
 mod reading;
 mod recent;
 mod retained;
 mod seal;
+mod settled;
+mod settler;
+mod source;
 mod status;
+mod stream_position;
+mod subscription_names;
 mod supervisor;
 mod topic_queue;
 mod topics;
@@ -49,8 +60,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broker::destination::Kind;
 use broker::{
-    Broker, BrokerState, Confirm, DeleteError, Destination, Message, PublishError, PublisherId,
-    QueueOptions, SubscribeError, SubscribeRequest, Subscription,
+    Broker, BrokerState, Confirm, ConfirmError, DeleteError, Destination, Feed, Message,
+    PublishError, PublisherId, QueueOptions, SubscribeError, SubscribeRequest, Subscription,
 };
 use bytestring::ByteString;
 use parking_lot::Mutex;
@@ -62,17 +73,21 @@ use tokio_util::task::TaskTracker;
 use ulid::Ulid;
 
 pub use config::{Config, Invalid, Uri};
+pub use subscription_names::SubscriptionNames;
 
 use binder::Binder;
 use bindings::Bindings;
 use consumer_channels::ConsumerChannels;
 use declarations::Declarations;
+use exclusive_queues::ExclusiveQueues;
 use marker::Marker;
 use metrics::Metrics;
 use names::Names;
 use outsize::Outsize;
 use publisher::Publisher;
 use queues::Queues;
+use settled::Settled;
+use source::Sources;
 use status::{Part, Status};
 use supervisor::Supervisor;
 use topic_queue::TopicQueue;
@@ -90,7 +105,7 @@ pub struct RabbitMqBroker {
     status: Arc<Status>,
     publisher: Arc<Publisher>,
     topics: Arc<Topics>,
-    queues: Queues,
+    queues: Arc<Queues>,
     bindings: Arc<Bindings>,
     metrics: Arc<Metrics>,
     leaving: CancellationToken,
@@ -153,7 +168,7 @@ impl RabbitMqBroker {
         ));
         let topic_queue = TopicQueue {
             config: config.clone(),
-            names,
+            names: names.clone(),
             status: status.clone(),
             links: consuming.clone(),
             publisher: publisher.clone(),
@@ -170,17 +185,23 @@ impl RabbitMqBroker {
             unreadable: 0,
         };
         let topic_queue = tokio::spawn(topic_queue.run());
-        let queues = Queues {
+        let queues = Arc::new(Queues {
             links: consuming,
             status: status.clone(),
+            sources: Sources::new(&config, names.clone()),
+            names,
             declarations,
             channels: Arc::<ConsumerChannels>::default(),
+            exclusive: Arc::new(ExclusiveQueues::new(config.vhost(), config.topic_queue_expiry)),
+            settled: Arc::<Settled>::default(),
+            recent: Mutex::default(),
             metrics: metrics.clone(),
             outsize,
             timeout: config.subscribe_timeout,
             reconnect_pause: config.reconnect_pause,
             closing: closing.clone(),
-        };
+            ending: TaskTracker::new(),
+        });
         Self {
             status,
             publisher,
@@ -203,6 +224,11 @@ impl RabbitMqBroker {
         tokio::select! {
             () = self.publisher.drain() => {}
             () = self.status.away(Part::Publish, AWAY) => {}
+        }
+        // What was subscribed to leaves no queue behind that nobody else has.
+        tokio::select! {
+            _ = tokio::time::timeout(GOOD_BYE, self.queues.ended()) => {}
+            () = self.status.away(Part::Consume, Duration::ZERO) => {}
         }
         self.leaving.cancel();
         let topic_queue = self.topic_queue.lock().take();
@@ -233,49 +259,45 @@ impl RabbitMqBroker {
 #[async_trait]
 impl Broker for RabbitMqBroker {
     /// Waits while more is retained than the configuration allows. A message that AMQP cannot carry
-    /// is refused by its confirm.
+    /// is refused by its confirm, and so is one to a queue that is another session's own.
     async fn publish(
         &self,
         publisher: PublisherId,
         message: Message,
     ) -> Result<Confirm, PublishError> {
+        if let Destination::Queue(name) = &message.destination
+            && let Err(locked) = self.queues.check(publisher, name)
+        {
+            return Ok(Confirm::known(Err(ConfirmError::Refused(locked.to_string()))));
+        }
         self.publisher.publish(publisher, message).await
     }
 
     /// Waits for RabbitMQ up to `subscribe_timeout`.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, SubscribeError> {
-        let prefetch = request.prefetch.max(1);
-        match &request.destination {
-            Destination::Topic(topic) => self.topics.subscribe(topic, prefetch).await,
-            Destination::Queue(name) if is_rabbitmqs_own(name) => {
-                Err(SubscribeError::Misnamed(RABBITMQS_OWN))
+        match (&request.destination, &request.feed) {
+            (Destination::Topic(topic), Feed::Shared) => {
+                self.topics.subscribe(topic, request.prefetch.max(1)).await
             }
-            Destination::Queue(name) => self.queues.subscribe(name, prefetch).await,
-            other => Err(SubscribeError::Unsupported {
-                kind: other.kind().as_str(),
-                instead: instead_of(other.kind()),
-            }),
+            _ => self.queues.subscribe(request).await,
         }
     }
 
+    /// Waits for RabbitMQ up to `subscribe_timeout`.
     async fn declare(
         &self,
-        _publisher: PublisherId,
+        publisher: PublisherId,
         queue: &ByteString,
         options: &QueueOptions,
     ) -> Result<(), SubscribeError> {
-        match options.is_empty() {
-            true => self.queues.declare(queue).await,
-            false => Err(SubscribeError::UnsupportedOption {
-                what: "a queue with properties of its own".into(),
-                instead: "leave them out",
-            }),
-        }
+        self.queues.declare(publisher, queue, options).await
     }
 
     async fn delete(&self, destination: &Destination) -> Result<(), DeleteError> {
         match destination {
-            Destination::Queue(name) => self.queues.delete(name).await,
+            Destination::Queue(name)
+            | Destination::AmqQueue(name)
+            | Destination::ReplyQueue(name) => self.queues.delete(name).await,
             other => Err(DeleteError::Unsupported { kind: other.kind().as_str() }),
         }
     }

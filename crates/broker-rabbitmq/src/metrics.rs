@@ -134,7 +134,7 @@ impl Metrics {
         );
         ours.register(
             "duplicates",
-            "Topic messages that came a second time and were not delivered again",
+            "Messages that came a second time, of topics or settled before, and were not delivered again",
             self.duplicates.clone(),
         );
         ours.register(

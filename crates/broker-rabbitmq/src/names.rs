@@ -65,11 +65,20 @@ impl Names {
         }
     }
 
+    /// Whether a queue of that name is one by which a node gets what is for it.
+    pub(crate) fn is_nodes_own(&self, queue: &str) -> bool {
+        let rest = queue.strip_prefix(&self.namespace);
+        rest.is_some_and(|rest| NODES_OWN.iter().any(|own| rest.starts_with(own)))
+    }
+
     /// The queue that collects this node's topics; each time it had to be made anew another one.
     pub(crate) fn topic_queue(&self, generation: u64) -> String {
         format!("{}.topic.{}.{generation}", self.namespace, self.boot)
     }
 }
+
+/// What begins the names of the queues by which nodes get what is for them, behind the namespace.
+const NODES_OWN: [&str; 2] = [".topic.", ".direct."];
 
 /// What outlives our connections and RabbitMQ itself.
 pub(crate) fn durable() -> QueueDeclareOptions {
@@ -119,6 +128,15 @@ mod tests {
         for exchange in ["app.events", "footbridge.topics", "footbridge.topic"] {
             assert_eq!(names().prefix(exchange), "/topic");
         }
+    }
+
+    #[test]
+    fn a_nodes_own_queues_are_known_by_their_names() {
+        let names = names();
+        assert!(names.is_nodes_own(&names.topic_queue(1)));
+        assert!(names.is_nodes_own("footbridge.direct.another.1"));
+        assert!(!names.is_nodes_own("footbridge.topics"));
+        assert!(!names.is_nodes_own("orders"));
     }
 
     /// What newer versions refuse: `x-queue-mode`, `x-queue-version`, and queues that are neither

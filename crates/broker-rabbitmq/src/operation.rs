@@ -25,12 +25,14 @@ pub(crate) struct Operations {
 /// One operation.
 #[derive(Debug)]
 pub(crate) enum Operation<'a> {
-    /// Declares a queue, durable.
-    DeclareQueue { name: &'a str, arguments: FieldTable },
+    /// Declares a queue.
+    DeclareQueue { name: &'a str, options: QueueDeclareOptions, arguments: FieldTable },
     /// Asks for a queue without declaring it.
     FindQueue { name: &'a str },
     /// Deletes a queue and what it holds; one that is not there is deleted already.
     DeleteQueue { name: &'a str },
+    /// Asks for an exchange without declaring it.
+    FindExchange { name: &'a str },
     /// Declares a topic exchange, durable.
     DeclareExchange { name: &'a str },
     /// Binds a queue.
@@ -66,8 +68,8 @@ impl Operation<'_> {
     async fn perform(self, link: &Link, channel: &Channel) -> Result<u32, Failure> {
         let none = FieldTable::default;
         match self {
-            Self::DeclareQueue { name, arguments } => {
-                let declare = channel.queue_declare(short(name)?, durable(), arguments);
+            Self::DeclareQueue { name, options, arguments } => {
+                let declare = channel.queue_declare(short(name)?, options, arguments);
                 link.answer(declare).await.map(|queue| queue.message_count())
             }
             Self::FindQueue { name } => {
@@ -77,6 +79,13 @@ impl Operation<'_> {
             }
             Self::DeleteQueue { name } => {
                 link.answer(channel.queue_delete(short(name)?, QueueDeleteOptions::default())).await
+            }
+            Self::FindExchange { name } => {
+                let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+                // RabbitMQ looks for the name alone.
+                let kind = ExchangeKind::Topic;
+                let find = channel.exchange_declare(short(name)?, kind, options, none());
+                link.answer(find).await.map(|()| 0)
             }
             Self::DeclareExchange { name } => {
                 let options = ExchangeDeclareOptions { durable: true, ..Default::default() };

@@ -30,7 +30,7 @@ use crate::declarations::Declarations;
 use crate::link::{Failure, Link, Links, current};
 use crate::marker::{Came, Marker};
 use crate::metrics::Metrics;
-use crate::names::{Names, topic_queue_arguments};
+use crate::names::{Names, durable, topic_queue_arguments};
 use crate::operation::{Operation, short};
 use crate::publisher::Publisher;
 use crate::status::{Part, Status};
@@ -178,7 +178,7 @@ impl TopicQueue {
         let name = self.name();
         let config = &self.config;
         let arguments = topic_queue_arguments(config.topic_queue_length, config.topic_queue_expiry);
-        let declare = Operation::DeclareQueue { name: &name, arguments };
+        let declare = Operation::DeclareQueue { name: &name, options: durable(), arguments };
         self.declaring = true;
         let declared = self.declarations.perform(link, declare).await;
         self.declaring = false;

@@ -7,9 +7,12 @@ use std::time::Duration;
 use broker::destination::Verb;
 use broker::{
     Broker, Confirm, Delivery, Destination, Destinations, Link, Message, MessageId, PublisherId,
-    SubscribeRequest, Subscription,
+    SubscribeError, SubscribeRequest, Subscription,
 };
 use broker_rabbitmq::{Config, RabbitMqBroker, Uri};
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use testkit::{Proxy, RabbitMq};
 use ulid::Ulid;
 
 /// How long anything may take before a test counts as failed: long, for a starved machine takes a
@@ -87,4 +90,71 @@ pub(crate) async fn take(from: &mut Subscription) -> Delivery {
 
 pub(crate) fn body(delivery: &Delivery) -> String {
     String::from_utf8_lossy(&delivery.message.body).into_owned()
+}
+
+/// A name that no other test uses.
+pub(crate) fn name() -> String {
+    format!("test-{}", MessageId::new())
+}
+
+/// A plain AMQP application.
+pub(crate) async fn application(uri: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(uri, ConnectionProperties::default()).await;
+    let connection = connection.expect("a connection");
+    let channel = connection.create_channel().await.expect("a channel");
+    (connection, channel)
+}
+
+/// Subscribes as `request` says.
+pub(crate) async fn subscribed(broker: &RabbitMqBroker, request: SubscribeRequest) -> Subscription {
+    soon(broker.subscribe(request)).await.expect("a subscription")
+}
+
+/// Why `request` is refused for good.
+pub(crate) async fn refusal(broker: &RabbitMqBroker, request: SubscribeRequest) -> String {
+    match soon(broker.subscribe(request)).await {
+        Err(SubscribeError::Refused(why)) => why,
+        other => panic!("{other:?} is no refusal"),
+    }
+}
+
+/// What `rabbitmqctl` shows of the queue `name`, with its columns separated by tabs; none if there is
+/// no such queue.
+pub(crate) async fn shown(rabbitmq: &RabbitMq, name: &str, columns: &[&str]) -> Option<String> {
+    let list = [&["list_queues", "-q", "--no-table-headers", "name"], columns].concat();
+    let queues = rabbitmq.ctl(&list).await.expect("the queues");
+    queues.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('\t')?.to_owned()))
+}
+
+/// Waits until there is no queue `name`.
+pub(crate) async fn until_gone(rabbitmq: &RabbitMq, name: &str) {
+    soon(async { while shown(rabbitmq, name, &["messages"]).await.is_some() {} }).await;
+}
+
+/// Waits until the queue `name` holds nothing, not even unsettled.
+pub(crate) async fn until_empty(rabbitmq: &RabbitMq, name: &str) {
+    let empty =
+        async { while shown(rabbitmq, name, &["messages"]).await.as_deref() != Some("0") {} };
+    soon(empty).await;
+}
+
+/// Breaks the broker's connections, and waits until it has others.
+pub(crate) async fn cut(proxy: &mut Proxy, broker: &RabbitMqBroker) {
+    proxy.drop_connections().await;
+    until(broker, |link| matches!(link, Link::Down(_))).await;
+    until(broker, |link| *link == Link::Up).await;
+}
+
+/// Puts a message into the queue `name` as any AMQP application does.
+pub(crate) async fn put(
+    channel: &Channel,
+    exchange: &str,
+    key: &str,
+    body: &str,
+    properties: BasicProperties,
+) {
+    let (exchange, key) = (exchange.into(), key.into());
+    let options = BasicPublishOptions::default();
+    let put = channel.basic_publish(exchange, key, options, body.as_bytes(), properties);
+    put.await.expect("it is written");
 }

@@ -51,6 +51,7 @@ fn what_is_shown_says_where_it_comes_from() {
         topic_prefetch = 1000
         topic_queue_length = 100000
         topic_queue_expiry = "2m"
+        subscription_names = "user"
 
         [embedded]
         max_queues = 1000

@@ -1,0 +1,57 @@
+//! Settles what came by one channel.
+//!
+//! Invariants
+//! - A delivery is settled on the channel it came by, by its own tag. Once that channel is gone,
+//!   RabbitMQ hears nothing of it and delivers the message again; what was acked or rejected is known by
+//!   then ([`Settled`]).
+//! - It knows no more deliveries than are unsettled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use broker::{Outcome, Settle};
+use futures_util::FutureExt;
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use parking_lot::Mutex;
+
+use crate::settled::{Known, Settled};
+
+/// The settling end of one consumer's deliveries, on one channel.
+#[derive(Debug)]
+pub(crate) struct Settler {
+    channel: Channel,
+    settled: Arc<Settled>,
+    /// The unsettled ones that can be known again, by their tags. Held for a lookup.
+    unsettled: Mutex<HashMap<u64, Known>>,
+}
+
+impl Settler {
+    pub(crate) fn new(channel: Channel, settled: Arc<Settled>) -> Self {
+        Self { channel, settled, unsettled: Mutex::default() }
+    }
+
+    /// Delivery `tag` goes to the subscriber.
+    pub(crate) fn expect(&self, tag: u64, known: Option<Known>) {
+        if let Some(known) = known {
+            self.unsettled.lock().insert(tag, known);
+        }
+    }
+}
+
+impl Settle for Settler {
+    fn settle(&self, tag: u64, outcome: Outcome) {
+        let known = self.unsettled.lock().remove(&tag);
+        if let (Some(known), Outcome::Ack | Outcome::Reject) = (known, outcome) {
+            self.settled.note(known);
+        }
+        let nack = |requeue| BasicNackOptions { multiple: false, requeue };
+        // The first poll puts it in line. An error means that the channel is gone: the tag means
+        // nothing any more, and the message comes again.
+        let _ = match outcome {
+            Outcome::Ack => self.channel.basic_ack(tag, BasicAckOptions::default()).now_or_never(),
+            Outcome::Requeue => self.channel.basic_nack(tag, nack(true)).now_or_never(),
+            Outcome::Reject => self.channel.basic_nack(tag, nack(false)).now_or_never(),
+        };
+    }
+}

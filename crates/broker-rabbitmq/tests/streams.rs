@@ -1,0 +1,114 @@
+//! Streams: read from where a consumer asks, and on from where it was after a reconnect.
+
+mod common;
+
+use broker::{
+    Argument, Arguments, Broker, Destination, Outcome, PublisherId, QueueOptions, SubscribeRequest,
+};
+use broker_rabbitmq::RabbitMqBroker;
+use common::{
+    body, broker_up, config, cut, name, publish, refusal, shown, soon, subscribed, take, until,
+};
+use testkit::Proxy;
+
+fn text(text: &str) -> Argument {
+    Argument::Text(text.into())
+}
+
+fn stream() -> QueueOptions {
+    let arguments = vec![("x-queue-type".into(), text("stream"))];
+    QueueOptions { arguments, ..QueueOptions::default() }
+}
+
+fn from(to: &Destination, offset: Option<Argument>) -> SubscribeRequest {
+    let consumer: Arguments =
+        offset.map(|offset| ("x-stream-offset".into(), offset)).into_iter().collect();
+    SubscribeRequest { queue: stream(), consumer, ..SubscribeRequest::new(to.clone(), 4) }
+}
+
+/// A stream with `count` numbers in it.
+async fn numbered(node: &RabbitMqBroker, count: usize) -> Destination {
+    let name = name();
+    soon(node.declare(PublisherId(1), &name.as_str().into(), &stream())).await.expect("it is");
+    let to = Destination::Queue(name.into());
+    for n in 0..count {
+        soon(publish(node, 1, &to, n.to_string()).await).await.expect("it is confirmed");
+    }
+    to
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_read_from_where_one_asks() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let node = broker_up(config(&rabbitmq.uri())).await;
+    let to = numbered(&node, 10).await;
+    let Destination::Queue(name) = &to else { panic!("a queue") };
+    let kind = shown(rabbitmq, name, &["durable", "type"]).await.expect("the stream");
+    assert!(kind.starts_with("true\t") && kind.contains("stream"), "{kind}");
+    for (offset, first) in
+        [(text("first"), 0), (Argument::Integer(7), 7), (Argument::Time(1_000_000_000), 0)]
+    {
+        let mut subscription = subscribed(&node, from(&to, Some(offset))).await;
+        for n in first..10 {
+            let delivery = take(&mut subscription).await;
+            assert_eq!(body(&delivery), n.to_string());
+            let headers = &delivery.message.headers;
+            let offset = headers.iter().find(|(name, _)| *name == "x-stream-offset");
+            assert_eq!(offset.map(|(_, offset)| offset.to_string()), Some(n.to_string()));
+            delivery.settle(Outcome::Ack);
+        }
+    }
+    let why = refusal(&node, from(&to, Some(text("somewhere")))).await;
+    assert!(why.starts_with("PRECONDITION_FAILED - invalid arg 'x-stream-offset'"), "{why}");
+    soon(node.delete(&to)).await.expect("it is deleted");
+}
+
+/// Also one that nobody said to be a stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_reconnect_a_stream_goes_on_behind_the_last_delivery() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let mut proxy = Proxy::start(([127, 0, 0, 1], rabbitmq.port())).await.expect("a proxy");
+    let node = broker_up(config(&rabbitmq.uri_at(proxy.port()))).await;
+    let to = numbered(&node, 60).await;
+    let Destination::Queue(name) = &to else { panic!("a queue") };
+    let found = SubscribeRequest {
+        destination: Destination::AmqQueue(name.clone()),
+        queue: QueueOptions::default(),
+        ..from(&to, Some(text("first")))
+    };
+    for request in [from(&to, Some(text("first"))), found] {
+        let mut subscription = subscribed(&node, request).await;
+        let mut held = None;
+        for n in 0..60 {
+            if n % 20 == 7 {
+                cut(&mut proxy, &node).await;
+            }
+            let delivery = take(&mut subscription).await;
+            assert_eq!((body(&delivery), delivery.redelivered), (n.to_string(), false));
+            // One is unsettled over each cut.
+            held.replace(delivery).into_iter().for_each(|held| held.settle(Outcome::Ack));
+        }
+    }
+    soon(node.delete(&to)).await.expect("it is deleted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_waits_for_what_is_next_misses_nothing_while_there_is_no_connection() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let mut proxy = Proxy::start(([127, 0, 0, 1], rabbitmq.port())).await.expect("a proxy");
+    let node = broker_up(config(&rabbitmq.uri_at(proxy.port()))).await;
+    let other = broker_up(config(&rabbitmq.uri())).await;
+    let to = numbered(&other, 3).await;
+    // So that what is there is from another second.
+    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    let mut said = subscribed(&node, from(&to, Some(text("next")))).await;
+    let mut usual = subscribed(&node, from(&to, None)).await;
+    proxy.cut().await;
+    until(&node, |link| matches!(link, broker::Link::Down(_))).await;
+    soon(publish(&other, 1, &to, "meanwhile").await).await.expect("it is confirmed");
+    proxy.heal().await.expect("it heals");
+    for subscription in [&mut said, &mut usual] {
+        assert_eq!(body(&take(subscription).await), "meanwhile");
+    }
+    soon(other.delete(&to)).await.expect("it is deleted");
+}
