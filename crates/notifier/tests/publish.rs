@@ -128,7 +128,8 @@ fn wrong() -> Vec<(PublishRequest, &'static str, &'static str)> {
             text("/exchange/e/k", "x"),
             "destination",
             "is not to be had: exchange destinations are not available on this broker: the \
-             embedded broker has no exchanges; use a topic",
+             embedded broker has the exchange amq.topic only; use a topic, or run with RabbitMQ: \
+             `footbridge gateway`",
         ),
         (
             PublishRequest { destination: "/topic/a".to_owned(), message: None },
