@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::link::{Failure, Link, Links, current};
 use crate::operation::{Operation, Operations};
+use crate::proofs::Proofs;
 use crate::seal::Seal;
 use crate::supervisor::Pauses;
 
@@ -30,6 +31,7 @@ pub(crate) struct Declarations {
     /// The longest pause before a target is asked for once more.
     pause: Duration,
     operations: Operations,
+    proofs: Proofs,
     seal: Seal,
     /// Held for a lookup.
     known: Mutex<Known>,
@@ -42,6 +44,11 @@ pub(crate) enum Target {
     Queue(ByteString),
     /// A durable topic exchange of this name.
     Exchange(ByteString),
+    /// An exchange that others declare, and that may be published to; the empty name is the default
+    /// exchange. It is asked for and never declared.
+    Foreign(ByteString),
+    /// A queue that others declare. Whether it is there is seen by what comes back.
+    ForeignQueue(ByteString),
 }
 
 #[derive(Debug, Default)]
@@ -51,9 +58,9 @@ struct Known {
 }
 
 impl Declarations {
-    pub(crate) fn new(links: Links, pause: Duration) -> Self {
+    pub(crate) fn new(links: Links, pause: Duration, proofs: Proofs) -> Self {
         let (operations, seal) = (Operations::default(), Seal::default());
-        Self { links, pause, operations, seal, known: Mutex::default() }
+        Self { links, pause, operations, proofs, seal, known: Mutex::default() }
     }
 
     /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away, or cannot have it
@@ -81,6 +88,8 @@ impl Declarations {
                 Operation::DeclareQueue { name, arguments: FieldTable::default() }
             }
             Target::Exchange(name) => Operation::DeclareExchange { name },
+            Target::Foreign(name) => return self.proofs.prove(name).await,
+            Target::ForeignQueue(_) => return Ok(()),
         };
         self.perform(link, operation).await?;
         self.seal(link).await
@@ -111,6 +120,14 @@ impl Declarations {
         self.known.lock().targets.remove(target);
     }
 
+    /// Makes the next use of each of these declare it again.
+    pub(crate) fn forget_each<'a>(&self, targets: impl Iterator<Item = &'a Target>) {
+        let mut known = self.known.lock();
+        for target in targets {
+            known.targets.remove(target);
+        }
+    }
+
     /// Makes the next use of anything declare it again.
     pub(crate) fn forget_all(&self) {
         self.known.lock().targets.clear();
@@ -121,6 +138,7 @@ impl Declarations {
         match target {
             // Those are there from the start, and nobody may declare them.
             Target::Exchange(name) if name.is_empty() || name.starts_with("amq.") => true,
+            Target::ForeignQueue(_) => true,
             target => self.known.lock().targets.contains(target),
         }
     }

@@ -52,6 +52,24 @@ impl Names {
         (name.len() <= LIMIT).then(|| name.into())
     }
 
+    /// Whether `exchange` is the one behind `/topic`.
+    pub(crate) fn is_topic_exchange(&self, exchange: &str) -> bool {
+        *exchange == *self.topic_exchange
+    }
+
+    /// Whether the nodes have `exchange` among themselves. Those of topics may be published to.
+    pub(crate) fn is_nodes_exchange(&self, exchange: &str) -> bool {
+        let ours = exchange.strip_prefix(&self.namespace);
+        !self.is_topic_exchange(exchange)
+            && ours.is_some_and(|rest| rest.starts_with('.') && !rest.starts_with(".topic/"))
+    }
+
+    /// Whether `queue` is one in which a node collects what is for its clients.
+    pub(crate) fn is_nodes_queue(&self, queue: &str) -> bool {
+        let ours = queue.strip_prefix(&self.namespace);
+        ours.is_some_and(|rest| rest.starts_with(".topic.") || rest.starts_with(".direct."))
+    }
+
     /// The prefix of the topics that come through `exchange`. One that is bound to the topic
     /// exchange by someone else delivers under its own name: its messages are topics too.
     pub(crate) fn prefix(&self, exchange: &str) -> ByteString {
@@ -119,6 +137,21 @@ mod tests {
         for exchange in ["app.events", "footbridge.topics", "footbridge.topic"] {
             assert_eq!(names().prefix(exchange), "/topic");
         }
+    }
+
+    #[test]
+    fn what_the_nodes_have_among_themselves_is_known() {
+        let names = names();
+        for exchange in ["footbridge.direct", "footbridge.roster", "footbridge.to", "footbridge."] {
+            assert!(names.is_nodes_exchange(exchange), "{exchange}");
+        }
+        for exchange in ["footbridge", "footbridges.x", "footbridge.topic/news", "amq.topic", "x"] {
+            assert!(!names.is_nodes_exchange(exchange), "{exchange}");
+        }
+        let config = Config { topic_exchange: "footbridge.t".to_owned(), ..Config::default() };
+        assert!(!Names::new(&config, Ulid::nil()).is_nodes_exchange("footbridge.t"));
+        assert!(names.is_nodes_queue(&names.topic_queue(1)));
+        assert!(!names.is_nodes_queue("footbridge.orders"));
     }
 
     /// What newer versions refuse: `x-queue-mode`, `x-queue-version`, and queues that are neither

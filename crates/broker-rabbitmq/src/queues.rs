@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer_channels::{ConsumerChannels, NoPlace};
 use crate::declarations::{Declarations, Target, passes};
+use crate::direct_replies::DirectReplies;
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
 use crate::metrics::Metrics;
@@ -39,6 +40,7 @@ pub(crate) struct Queues {
     pub(crate) channels: Arc<ConsumerChannels>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) outsize: Arc<Outsize>,
+    pub(crate) replies: Arc<DirectReplies>,
     pub(crate) timeout: Duration,
     pub(crate) reconnect_pause: Duration,
     pub(crate) closing: CancellationToken,
@@ -53,6 +55,7 @@ struct QueueConsumer {
     channels: Arc<ConsumerChannels>,
     metrics: Arc<Metrics>,
     outsize: Arc<Outsize>,
+    replies: Arc<DirectReplies>,
     /// As long as the prefetch. It is full only of deliveries from a connection that is gone.
     deliveries: mpsc::Sender<Delivery>,
     cancelling: Arc<Cancelling>,
@@ -103,6 +106,7 @@ impl Queues {
             channels: self.channels.clone(),
             metrics: self.metrics.clone(),
             outsize: self.outsize.clone(),
+            replies: self.replies.clone(),
             deliveries,
             cancelling: cancelling.clone(),
             closing: self.closing.clone(),
@@ -265,6 +269,7 @@ impl QueueConsumer {
             }
             let redelivered = delivery.redelivered || received.republished;
             let destination = Destination::Queue(self.name.clone());
+            self.replies.note(&delivery.properties);
             let message = Arc::new(headers::message(received, destination, &mut delivery));
             let tag = delivery.delivery_tag;
             let delivery = Delivery::unsettled(message, redelivered, settler.clone(), tag);

@@ -27,6 +27,8 @@ pub(crate) struct Outgoing {
     pub(crate) routing_key: ShortString,
     pub(crate) properties: BasicProperties,
     pub(crate) body: Bytes,
+    /// How long the frame is that carries the properties, in bytes, also if they are marked.
+    pub(crate) frame: usize,
 }
 
 /// A message that was accepted.
@@ -95,6 +97,15 @@ impl Retained {
         self.entries.insert(self.next, entry);
         self.unwritten.insert(self.next);
         self.next += 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What the messages need to be there, each as often as there are messages.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.entries.values().map(|entry| &entry.pending.outgoing.target)
     }
 
     /// The number that the next message will have.
@@ -180,10 +191,12 @@ impl Retained {
     }
 
     /// `number` came back because there was no queue: it is to be written once more, and what it
-    /// needs is returned. The second time its publisher is told.
+    /// needs is returned. The second time its publisher is told, and at once if the queue is not for us
+    /// to declare.
     pub(crate) fn returned(&mut self, number: u64) -> Option<Target> {
         let entry = self.entries.get_mut(&number)?;
-        if entry.returned {
+        let is_foreign = matches!(entry.pending.outgoing.target, Target::ForeignQueue(_));
+        if entry.returned || is_foreign {
             self.settle(number, Err(ConfirmError::Unroutable));
             return None;
         }

@@ -323,7 +323,7 @@ async fn what_amqp_cannot_carry_is_refused_by_its_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kind_that_is_not_there_is_refused_with_what_to_use() {
     let node = node().await;
-    for text in ["/exchange/x/k", "/amq/queue/q", "/reply-queue/q", "/group/g", "/app/a"] {
+    for text in ["/group/g", "/app/a"] {
         let destination = destination(text);
         let named = destination.kind().as_str();
         let message = Message::new(destination.clone(), "");
@@ -334,6 +334,9 @@ async fn a_kind_that_is_not_there_is_refused_with_what_to_use() {
         };
         assert_eq!(kind, named);
         assert!(instead.contains("use ") || instead.contains("gateway"), "{instead}");
+    }
+    for text in ["/exchange/x/k", "/amq/queue/q", "/reply-queue/q", "/group/g", "/app/a"] {
+        let destination = destination(text);
         let request = SubscribeRequest::new(destination.clone(), 1);
         assert!(matches!(node.subscribe(request).await, Err(SubscribeError::Unsupported { .. })));
         assert!(node.delete(&destination).await.is_err());
