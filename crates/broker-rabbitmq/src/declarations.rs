@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::link::{Failure, Link, Links, current};
 use crate::operation::{Operation, Operations};
-use crate::proofs::Proofs;
+use crate::proofs::{Proof, Proofs};
 use crate::seal::Seal;
 use crate::supervisor::Pauses;
 
@@ -35,6 +35,9 @@ pub(crate) struct Declarations {
     seal: Seal,
     /// Held for a lookup.
     known: Mutex<Known>,
+    /// The exchanges that must be asked for with each key: once, then always. At most [`MEMORY`]; with
+    /// more, all are forgotten and found out again. Held for a lookup.
+    by_key: Mutex<HashSet<ByteString>>,
 }
 
 /// What a message needs to be there.
@@ -47,6 +50,8 @@ pub(crate) enum Target {
     /// An exchange that others declare, and that may be published to; the empty name is the default
     /// exchange. It is asked for and never declared.
     Foreign(ByteString),
+    /// An exchange that this node may publish to with some keys only, and one of those.
+    ForeignKey(ByteString, ByteString),
     /// A queue that others declare. Whether it is there is seen by what comes back.
     ForeignQueue(ByteString),
 }
@@ -60,15 +65,22 @@ struct Known {
 impl Declarations {
     pub(crate) fn new(links: Links, pause: Duration, proofs: Proofs) -> Self {
         let (operations, seal) = (Operations::default(), Seal::default());
-        Self { links, pause, operations, proofs, seal, known: Mutex::default() }
+        let (known, by_key) = (Mutex::default(), Mutex::default());
+        Self { links, pause, operations, proofs, seal, known, by_key }
     }
 
     /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away, or cannot have it
-    /// just now. An error is RabbitMQ's reason not to have it.
+    /// just now; or that it is an exchange that must be [asked for with each key](Self::is_by_key). An
+    /// error is RabbitMQ's reason not to have it.
     pub(crate) async fn ensure(&self, target: &Target) -> Result<(), String> {
         let mut links = self.links.clone();
         let mut pauses = Pauses::new(self.pause);
         while !self.is_known(target) {
+            if let Target::Foreign(exchange) = target
+                && self.is_by_key(exchange)
+            {
+                return Ok(());
+            }
             let Some(link) = current(&mut links).await else {
                 return Err("it is closing".to_owned());
             };
@@ -88,11 +100,33 @@ impl Declarations {
                 Operation::DeclareQueue { name, arguments: FieldTable::default() }
             }
             Target::Exchange(name) => Operation::DeclareExchange { name },
-            Target::Foreign(name) => return self.proofs.prove(name).await,
+            Target::Foreign(name) => {
+                if self.proofs.prove(name, None).await? == Proof::ByKey {
+                    self.ask_by_key(name);
+                }
+                return Ok(());
+            }
+            Target::ForeignKey(name, key) => {
+                return self.proofs.prove(name, Some(key)).await.map(drop);
+            }
             Target::ForeignQueue(_) => return Ok(()),
         };
         self.perform(link, operation).await?;
         self.seal(link).await
+    }
+
+    /// From now on `exchange` is asked for with each key.
+    pub(crate) fn ask_by_key(&self, exchange: &ByteString) {
+        let mut by_key = self.by_key.lock();
+        if by_key.len() >= MEMORY {
+            by_key.clear();
+        }
+        by_key.insert(exchange.clone());
+    }
+
+    /// Whether `exchange` must be asked for with each key.
+    pub(crate) fn is_by_key(&self, exchange: &ByteString) -> bool {
+        self.by_key.lock().contains(exchange)
     }
 
     /// Does `operation`, and says how many messages the queue holds that it speaks of.
@@ -139,6 +173,7 @@ impl Declarations {
             // Those are there from the start, and nobody may declare them.
             Target::Exchange(name) if name.is_empty() || name.starts_with("amq.") => true,
             Target::ForeignQueue(_) => true,
+            Target::Foreign(name) if self.is_by_key(name) => false,
             target => self.known.lock().targets.contains(target),
         }
     }

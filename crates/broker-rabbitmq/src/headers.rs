@@ -166,6 +166,13 @@ pub(crate) fn write(
                 });
             }
             "user-id" => properties.with_user_id(short()?),
+            // An exchange of type x-delayed-message ends the connection at any other text.
+            "x-delay" if value.parse::<i64>().is_err() => {
+                return Err(Unfit::Value {
+                    name: "x-delay",
+                    what: "a whole number of milliseconds",
+                });
+            }
             "persistent" => properties,
             // It takes these as lists only, and closes the channel on a string.
             "CC" | "BCC" => return Err(Unfit::Reserved { name: name.to_string() }),

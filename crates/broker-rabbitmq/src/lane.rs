@@ -32,6 +32,7 @@ use crate::declarations::{Declarations, Target};
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
 use crate::metrics::Metrics;
+use crate::proofs::is_about_the_key;
 use crate::retained::{Expired, Next, Pending, Retained};
 use crate::status::Status;
 use crate::supervisor::Pauses;
@@ -186,10 +187,11 @@ impl Lane {
     fn answered(&mut self, target: &Target, answer: Answer) {
         match answer {
             Answer::There => self.retained.unpark(target),
+            Answer::ByKey => self.retained.split(target),
             Answer::Refused(why) => {
                 match target {
                     // Anybody may name one.
-                    Target::Foreign(exchange) => {
+                    Target::Foreign(exchange) | Target::ForeignKey(exchange, _) => {
                         tracing::debug!(
                             exchange = &**exchange,
                             why,
@@ -320,6 +322,11 @@ impl Lane {
             self.declarations.forget_each(self.retained.targets());
             // Then it was alone.
             if number < self.careful {
+                if is_about_the_key(&why)
+                    && let Some(exchange) = self.retained.exchange(number)
+                {
+                    self.declarations.ask_by_key(&exchange);
+                }
                 self.retained.settle(number, Err(ConfirmError::Refused(why)));
             } else {
                 self.careful = self.retained.end();

@@ -22,7 +22,6 @@ use std::time::Duration;
 use bytestring::ByteString;
 use lapin::options::BasicPublishOptions;
 use lapin::protocol::AMQPSoftError;
-use lapin::types::ShortString;
 use lapin::{BasicProperties, ErrorKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -47,6 +46,9 @@ const ASKING: usize = 64;
 /// How long the connection is kept for the next question.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// The key of a question that is about any. Who may publish with some keys only may hardly with this.
+const ANY_KEY: &str = "footbridge asks";
+
 /// No number, so that RabbitMQ refuses it as an expiration.
 const NO_EXPIRATION: &str = "footbridge asks";
 
@@ -66,17 +68,34 @@ pub(crate) struct Prover {
     pub(crate) closing: CancellationToken,
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Subject {
+    exchange: ByteString,
+    /// None asks for the exchange as such.
+    key: Option<ByteString>,
+}
+
 /// A question.
 #[derive(Debug)]
 struct Ask {
-    exchange: ByteString,
+    subject: Subject,
     since: Instant,
     /// Closed once nobody waits for it any more.
     answer: oneshot::Sender<Answer>,
 }
 
 /// An error is RabbitMQ's reason.
-type Answer = Result<(), String>;
+type Answer = Result<Proof, String>;
+
+/// That an exchange may be published to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// With the key that was asked for, or any if none was.
+    Given,
+    /// With some keys only: it must be asked for with each. RabbitMQ calls that topic permissions.
+    ByKey,
+}
 
 /// What is asked, and what was answered.
 struct Asked {
@@ -86,9 +105,9 @@ struct Asked {
     memory: Memory,
 }
 
-/// The answers of late, by exchange.
+/// The answers of late.
 #[derive(Debug, Default)]
-struct Memory(HashMap<ByteString, Told>);
+struct Memory(HashMap<Subject, Told>);
 
 #[derive(Debug)]
 struct Told {
@@ -98,11 +117,16 @@ struct Told {
 }
 
 impl Proofs {
-    /// Returns once `exchange` may be published to. Waits for RabbitMQ as long as it is away. An error
-    /// is its reason, or that nobody is asked any more.
-    pub(crate) async fn prove(&self, exchange: &ByteString) -> Result<(), Failure> {
+    /// Returns once `exchange` may be published to with `key`, or with any if that is none. Waits for
+    /// RabbitMQ as long as it is away. An error is its reason, or that nobody is asked any more.
+    pub(crate) async fn prove(
+        &self,
+        exchange: &ByteString,
+        key: Option<&ByteString>,
+    ) -> Result<Proof, Failure> {
         let (answer, answered) = oneshot::channel();
-        let ask = Ask { exchange: exchange.clone(), since: Instant::now(), answer };
+        let subject = Subject { exchange: exchange.clone(), key: key.cloned() };
+        let ask = Ask { subject, since: Instant::now(), answer };
         let closing = || Failure::Lost("it is closing".to_owned());
         self.asks.send(ask).await.map_err(|_| closing())?;
         answered.await.map_err(|_| closing())?.map_err(Failure::Refused)
@@ -155,20 +179,20 @@ impl Prover {
 
     /// Answers until nobody asks for a while, or the connection goes.
     async fn serve(&self, link: &Link, asked: &mut Asked, pauses: &mut Pauses) {
-        while let Ok(Some(exchange)) = tokio::time::timeout(IDLE, asked.next()).await {
+        while let Ok(Some(subject)) = tokio::time::timeout(IDLE, asked.next()).await {
             let since = Instant::now();
-            let answer = match prove(link, &exchange).await {
-                Ok(()) => Ok(()),
+            let answer = match prove(link, &subject).await {
+                Ok(proof) => Ok(proof),
                 Err(Failure::Refused(why)) => Err(why),
                 Err(lost) => {
-                    tracing::debug!(exchange = &*exchange, %lost, "an exchange is asked for again");
+                    tracing::debug!(?subject, %lost, "an exchange is asked for again");
                     tokio::time::sleep(pauses.next()).await;
                     return;
                 }
             };
             pauses.reset();
             self.metrics.proved(answer.is_ok());
-            asked.memory.keep(exchange, Told { since, answer });
+            asked.memory.keep(subject, Told { since, answer });
         }
     }
 
@@ -182,15 +206,15 @@ impl Prover {
 }
 
 impl Asked {
-    /// The exchange of the next question that RabbitMQ must be asked, the same until there is an answer
-    /// to it. None once nobody can ask any more.
-    async fn next(&mut self) -> Option<ByteString> {
+    /// The next question that RabbitMQ must be asked, the same until there is an answer to it. None once
+    /// nobody can ask any more.
+    async fn next(&mut self) -> Option<Subject> {
         loop {
             if let Some(ask) = self.open.take_if(|ask| !ask.answer.is_closed()) {
                 match self.memory.answer(&ask) {
                     // An error means that nobody waits for it any more.
                     Some(answer) => drop(ask.answer.send(answer)),
-                    None => return Some(self.open.insert(ask).exchange.clone()),
+                    None => return Some(self.open.insert(ask).subject.clone()),
                 }
             }
             self.open = Some(self.asks.recv().await?);
@@ -201,18 +225,18 @@ impl Asked {
 impl Memory {
     /// The answer, if the question was put after `ask`, or not long before and in vain.
     fn answer(&self, ask: &Ask) -> Option<Answer> {
-        let told = self.0.get(&ask.exchange)?;
+        let told = self.0.get(&ask.subject)?;
         (told.since >= ask.since || told.is_recent_refusal()).then(|| told.answer.clone())
     }
 
-    fn keep(&mut self, exchange: ByteString, told: Told) {
+    fn keep(&mut self, subject: Subject, told: Told) {
         if self.0.len() >= MEMORY {
             self.0.retain(|_, told| told.is_recent_refusal());
         }
         if self.0.len() >= MEMORY {
             self.0.clear();
         }
-        self.0.insert(exchange, told);
+        self.0.insert(subject, told);
     }
 }
 
@@ -223,13 +247,14 @@ impl Told {
 }
 
 /// Puts the question to RabbitMQ. The channel is closed with its answer.
-async fn prove(link: &Link, exchange: &str) -> Result<(), Failure> {
+async fn prove(link: &Link, subject: &Subject) -> Result<Proof, Failure> {
     let channel = link.confirm_channel().await?;
-    let exchange = short(exchange)?;
+    let exchange = short(&subject.exchange)?;
+    let key = short(subject.key.as_deref().unwrap_or(ANY_KEY))?;
     let properties = BasicProperties::default().with_expiration(NO_EXPIRATION.into());
-    let (key, options) = (ShortString::default(), BasicPublishOptions::default());
+    let options = BasicPublishOptions::default();
     let question = async {
-        let written = channel.basic_publish(exchange.clone(), key, options, &[], properties).await;
+        let written = channel.basic_publish(exchange, key, options, &[], properties).await;
         Ok(match written {
             Ok(confirm) => confirm.await,
             Err(error) => Err(error),
@@ -238,15 +263,22 @@ async fn prove(link: &Link, exchange: &str) -> Result<(), Failure> {
     match link.answer(question).await? {
         Ok(_) => {
             // It went where a message would have gone.
-            tracing::warn!(
-                exchange = exchange.as_str(),
-                "RabbitMQ took an expiration that is none"
-            );
-            Ok(())
+            tracing::warn!(?subject, "RabbitMQ took an expiration that is none");
+            Ok(Proof::Given)
         }
-        Err(error) if is_about_the_message(&error) => Ok(()),
-        Err(error) => Err(link.failure(&error)),
+        Err(error) if is_about_the_message(&error) => Ok(Proof::Given),
+        Err(error) => match link.failure(&error) {
+            Failure::Refused(why) if subject.key.is_none() && is_about_the_key(&why) => {
+                Ok(Proof::ByKey)
+            }
+            failure => Err(failure),
+        },
     }
+}
+
+/// Whether RabbitMQ refused a publish for its key, and may take one with another.
+pub(crate) fn is_about_the_key(why: &str) -> bool {
+    why.starts_with("ACCESS_REFUSED - access to topic '")
 }
 
 /// Whether RabbitMQ refused the message, and not the exchange.
@@ -263,23 +295,27 @@ fn is_about_the_message(error: &lapin::Error) -> bool {
 mod tests {
     use super::*;
 
+    fn subject(exchange: &str) -> Subject {
+        Subject { exchange: exchange.into(), key: None }
+    }
+
     fn memory(answer: Answer) -> Memory {
         let mut memory = Memory::default();
-        memory.keep("x".into(), Told { since: Instant::now(), answer });
+        memory.keep(subject("x"), Told { since: Instant::now(), answer });
         memory
     }
 
     fn ask() -> Ask {
         let (answer, _) = oneshot::channel();
-        Ask { exchange: "x".into(), since: Instant::now(), answer }
+        Ask { subject: subject("x"), since: Instant::now(), answer }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_serves_those_who_asked_before_the_question_was_put() {
         let before = ask();
         tokio::time::advance(Duration::from_millis(1)).await;
-        let memory = memory(Ok(()));
-        assert_eq!(memory.answer(&before), Some(Ok(())));
+        let memory = memory(Ok(Proof::Given));
+        assert_eq!(memory.answer(&before), Some(Ok(Proof::Given)));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(memory.answer(&ask()), None);
     }
@@ -295,10 +331,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let mut memory = memory(Ok(()));
+        let mut memory = memory(Ok(Proof::Given));
         for n in 0..3 * MEMORY {
             let told = Told { since: Instant::now(), answer: Err("no".to_owned()) };
-            memory.keep(n.to_string().into(), told);
+            memory.keep(subject(&n.to_string()), told);
             assert!(memory.0.len() <= MEMORY);
         }
     }
@@ -309,9 +345,9 @@ mod tests {
         let mut asked = Asked { asks: receiver, open: None, memory: Memory::default() };
         asks.send(ask()).await.unwrap();
         let (answer, _waiting) = oneshot::channel();
-        let ask = Ask { exchange: "y".into(), since: Instant::now(), answer };
+        let ask = Ask { subject: subject("y"), since: Instant::now(), answer };
         asks.send(ask).await.unwrap();
-        assert_eq!(asked.next().await.as_deref(), Some("y"));
-        assert_eq!(asked.next().await.as_deref(), Some("y"), "until it is answered");
+        assert_eq!(asked.next().await, Some(subject("y")));
+        assert_eq!(asked.next().await, Some(subject("y")), "until it is answered");
     }
 }

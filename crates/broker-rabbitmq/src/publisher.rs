@@ -65,6 +65,7 @@ pub(crate) struct Publisher {
     max_message: usize,
     unconfirmed: Arc<Unconfirmed>,
     replies: Arc<DirectReplies>,
+    declarations: Arc<Declarations>,
     /// In each, one for each of the `publish_channels`. Bounded by what may be unconfirmed.
     topics: Lanes,
     queues: Lanes,
@@ -127,6 +128,7 @@ impl Publisher {
             max_message: config.max_message_bytes(),
             unconfirmed,
             replies,
+            declarations: declarations.clone(),
             topics,
             queues,
             exchanges,
@@ -226,7 +228,9 @@ impl Publisher {
                 if self.names.is_topic_exchange(exchange) {
                     self.to_topics(exchange.clone(), key)
                 } else {
-                    let (target, exchange) = (Target::Foreign(exchange.clone()), exchange.clone());
+                    let target = self.by_key(exchange, &key);
+                    let target = target.unwrap_or_else(|| Target::Foreign(exchange.clone()));
+                    let exchange = exchange.clone();
                     Way { lanes: &self.exchanges, target, exchange, routing_key: key }
                 }
             }
@@ -272,8 +276,15 @@ impl Publisher {
 
     /// An exchange that this node declares, and is not asked for.
     fn to_topics(&self, exchange: ByteString, routing_key: ByteString) -> Way<'_> {
-        let target = Target::Exchange(exchange.clone());
+        let target = self.by_key(&exchange, &routing_key);
+        let target = target.unwrap_or_else(|| Target::Exchange(exchange.clone()));
         Way { lanes: &self.topics, target, exchange, routing_key }
+    }
+
+    /// The target where this node may publish with some keys only.
+    fn by_key(&self, exchange: &ByteString, key: &ByteString) -> Option<Target> {
+        let by_key = self.declarations.is_by_key(exchange);
+        by_key.then(|| Target::ForeignKey(exchange.clone(), key.clone()))
     }
 
     fn outgoing(&self, message: &Message, way: Way<'_>) -> Result<Outgoing, PublishError> {

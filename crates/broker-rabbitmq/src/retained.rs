@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use broker::{ConfirmError, Confirmer, MessageId};
 use bytes::Bytes;
+use bytestring::ByteString;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::declarations::Target;
 use crate::metrics::{Oldest, Share};
 
 /// A message as it goes over AMQP.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     pub(crate) id: MessageId,
     pub(crate) target: Target,
@@ -164,6 +165,19 @@ impl Retained {
         self.unwritten.extend(self.parked.remove(target).unwrap_or_default());
     }
 
+    /// `target` is an exchange: what waited for it needs it with a key, each its own.
+    pub(crate) fn split(&mut self, target: &Target) {
+        let Target::Foreign(exchange) = target else { return };
+        for number in self.parked.remove(target).unwrap_or_default() {
+            if let Some(entry) = self.entries.get_mut(&number) {
+                let outgoing = Arc::make_mut(&mut entry.pending.outgoing);
+                let key = outgoing.routing_key.as_str().into();
+                outgoing.target = Target::ForeignKey(exchange.clone(), key);
+                self.unwritten.insert(number);
+            }
+        }
+    }
+
     /// `target` cannot be had: whoever waits for it is told why.
     pub(crate) fn refuse(&mut self, target: &Target, why: &str) {
         for number in self.parked.remove(target).unwrap_or_default() {
@@ -209,6 +223,12 @@ impl Retained {
 
     pub(crate) fn id(&self, number: u64) -> Option<MessageId> {
         self.entries.get(&number).map(|entry| entry.pending.outgoing.id)
+    }
+
+    /// The exchange that `number` goes to.
+    pub(crate) fn exchange(&self, number: u64) -> Option<ByteString> {
+        let entry = self.entries.get(&number)?;
+        Some(entry.pending.outgoing.exchange.as_str().into())
     }
 
     /// Gives up on those whose deadline is past, for the reason given.

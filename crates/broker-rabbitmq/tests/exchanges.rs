@@ -267,6 +267,69 @@ async fn an_exchange_that_the_node_may_not_write_to_disturbs_nobody() {
     assert_eq!(word(&node, &topic()).await, Ok(()));
 }
 
+/// RabbitMQ can be told which keys a user may publish with, for each exchange of type topic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_the_node_may_not_write_is_refused_alone() {
+    let rabbitmq = RabbitMq::start().await.unwrap();
+    let application = Application::of(&rabbitmq).await;
+    let topics = application.exchange(ExchangeKind::Topic, false).await;
+    let mut consumer = application.bound(&topics, "#", FieldTable::default()).await;
+    rabbitmq.ctl(&["add_user", "limited", "secret"]).await.unwrap();
+    rabbitmq.ctl(&["set_permissions", "limited", ".*", ".*", ".*"]).await.unwrap();
+    for exchange in [&*topics, "amq.topic"] {
+        let permit = ["set_topic_permissions", "limited", exchange, "^good", ".*"];
+        rabbitmq.ctl(&permit).await.unwrap();
+    }
+    let uri = rabbitmq.uri().replace("guest:guest", "limited:secret");
+    let node = broker_up(config(&uri)).await;
+    let (good, bad) = (to(&topics, "good.a"), to(&topics, "bad.a"));
+    let channels = ["list_channels", "-q", "--no-table-headers", "pid", "connection"];
+    let (mut channels_of_lanes, mut end) = (String::new(), 0);
+    // What is refused is remembered, and asked for again: each way shows the same.
+    for round in 0..3 {
+        let mut confirms = Vec::new();
+        for n in 0..20 {
+            for to in [&good, &bad] {
+                let body = (20 * round + n).to_string();
+                confirms.push((to, publish(&node, 1, to, body).await));
+            }
+        }
+        for (to, confirm) in confirms {
+            let word = soon(confirm).await;
+            if *to == good {
+                assert_eq!(word, Ok(()));
+            } else {
+                let why = refusal(word);
+                assert!(why.starts_with("ACCESS_REFUSED - access to topic 'bad.a' in"), "{why}");
+            }
+        }
+        for _ in 0..20 {
+            let delivery = next(&mut consumer).await;
+            assert_eq!(text(&delivery), end.to_string());
+            let table = delivery.properties.headers().clone().unwrap();
+            assert!(!table.inner().contains_key("x-footbridge-republished"));
+            end += 1;
+        }
+        let now = rabbitmq.ctl(&channels).await.unwrap();
+        if round == 0 {
+            channels_of_lanes = now;
+        } else {
+            assert_eq!(now, channels_of_lanes, "a channel was closed");
+        }
+    }
+    // Topics are not asked for before one was refused.
+    let (good, bad) = (destination("/topic/good.a"), destination("/topic/bad.a"));
+    let mut subscription = subscribe(&node, &good).await;
+    refusal(word(&node, &bad).await);
+    let before = rabbitmq.ctl(&channels).await.unwrap();
+    for _ in 0..3 {
+        refusal(word(&node, &bad).await);
+        assert_eq!(word(&node, &good).await, Ok(()));
+        assert_eq!(body(&take(&mut subscription).await), "hi");
+    }
+    assert_eq!(rabbitmq.ctl(&channels).await.unwrap(), before, "a channel was closed");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_exchange_of_the_topics_is_the_topics() {
     let node = node().await;

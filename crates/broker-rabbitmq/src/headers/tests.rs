@@ -112,6 +112,8 @@ fn what_would_close_the_channel_is_refused() {
         ("priority", "256"),
         ("timestamp", "yesterday"),
         ("expiration", "1s"),
+        ("x-delay", "soon"),
+        ("x-delay", ""),
         ("user-id", "root"),
         ("reply-to", "amq.rabbitmq.reply-to"),
         ("reply-to", "amq.rabbitmq.reply-to.g1h2AA"),

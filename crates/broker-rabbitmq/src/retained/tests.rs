@@ -187,3 +187,25 @@ async fn what_comes_back_from_a_queue_of_others_is_not_written_once_more() {
     assert_eq!(confirm.await, Err(ConfirmError::Unroutable));
     assert_eq!(write_all(&mut retained), []);
 }
+
+#[tokio::test]
+async fn what_waits_for_an_exchange_can_wait_for_its_keys_instead() {
+    let mut retained = retained();
+    let exchange = Target::Foreign("x".into());
+    let mut confirms = Vec::new();
+    for _ in 0..3 {
+        confirms.push(push_for(&mut retained, exchange.clone(), Instant::now()).await);
+    }
+    let next = retained.next().unwrap();
+    retained.park(&next);
+    assert_eq!(write_all(&mut retained), []);
+    retained.split(&exchange);
+    let next = retained.next().unwrap();
+    assert_eq!(next.outgoing.target, Target::ForeignKey("x".into(), "".into()));
+    retained.park(&next);
+    assert_eq!(write_all(&mut retained), []);
+    retained.refuse(&next.outgoing.target, "no");
+    for confirm in confirms {
+        assert_eq!(confirm.await, Err(ConfirmError::Refused("no".to_owned())));
+    }
+}
