@@ -13,7 +13,7 @@
 //!   `proofs`, `direct_replies`).
 //! - lapin's recovery is off: an old connection's channels and tags are inert, never mistaken for new.
 //!
-//! Not here: exchanges, AMQP queues, temporary and reply queues as destinations; who may do what.
+//! Not here: subscriptions to exchanges, to AMQP queues, temporary and reply queues; who may do what.
 
 mod asking;
 mod binder;

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::destination::Kind;
 use broker::{Confirm, Destination, Message, MessageId, PublishError, PublisherId};
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -256,10 +257,13 @@ impl Publisher {
                 let target = Target::Foreign(none());
                 Way { lanes: &self.topics, target, exchange: none(), routing_key: name.clone() }
             }
-            other @ (Destination::TempQueue(_)
-            | Destination::User(_)
-            | Destination::Group(_)
-            | Destination::App(_)) => {
+            Destination::TempQueue(_) => {
+                return Err(PublishError::Unsupported {
+                    kind: Kind::TempQueue.as_str(),
+                    instead: "only the reply-to of a message can name one; use a queue",
+                });
+            }
+            other @ (Destination::User(_) | Destination::Group(_) | Destination::App(_)) => {
                 return Err(PublishError::Unsupported {
                     kind: other.kind().as_str(),
                     instead: instead_of(other.kind()),

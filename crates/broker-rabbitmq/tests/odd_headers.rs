@@ -5,7 +5,7 @@
 
 mod common;
 
-use broker::{Broker, Destination, Message, PublishError, PublisherId};
+use broker::{Broker, ConfirmError, Destination, Message, PublishError, PublisherId};
 use common::{broker_up, config, queue, soon, topic};
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -266,4 +266,29 @@ async fn no_headers_close_a_channel() {
     assert!(refused > MESSAGES / 20 && confirmed > MESSAGES / 4, "{refused}, {confirmed}");
     assert_eq!(sorted().await, before);
     soon(node.close()).await;
+}
+
+/// Longer than a frame of this RabbitMQ: it would end the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_that_no_frame_holds_are_refused_alone() {
+    let rabbitmq = RabbitMq::options().config("frame_max = 8192").start().await.unwrap();
+    let node = broker_up(config(&rabbitmq.uri())).await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    node.register(&mut registry);
+    let topic = topic();
+    for size in [7_000, 9_000, 7_000] {
+        let mut message = Message::new(topic.clone(), "");
+        message.headers.push(("long".into(), "v".repeat(size).into()));
+        let confirm = soon(node.publish(PublisherId(1), message)).await.unwrap();
+        match soon(confirm).await {
+            Ok(()) => assert_eq!(size, 7_000),
+            Err(ConfirmError::Refused(why)) => {
+                assert!(size == 9_000 && why.contains("where a frame has at most 8192"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut scraped = String::new();
+    prometheus_client::encoding::text::encode(&mut scraped, &registry).unwrap();
+    assert!(scraped.contains("amqp_reconnects_total{connection=\"publish\"} 0\n"), "{scraped}");
 }
