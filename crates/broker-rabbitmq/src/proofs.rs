@@ -144,17 +144,20 @@ impl Prover {
 
     async fn run(self, mut asked: Asked) {
         let mut pauses = Pauses::new(self.config.reconnect_pause);
-        let mut generation = 0;
+        let (mut generation, mut pause) = (0, Duration::ZERO);
         loop {
             generation += 1;
             let link = tokio::select! {
-                link = self.open(generation, &mut asked, &mut pauses) => link,
+                link = self.open(generation, pause, &mut asked, &mut pauses) => link,
                 () = self.closing.cancelled() => return,
             };
             let Some(link) = link else { return };
             tokio::select! {
-                () = link.watch(|news| self.tell(news)) => {}
-                () = self.serve(&link, &mut asked, &mut pauses) => link.close().await,
+                () = link.watch(|news| self.tell(news)) => pause = pauses.next(),
+                () = self.serve(&link, &mut asked, &mut pauses) => {
+                    link.close().await;
+                    pause = Duration::ZERO;
+                }
                 () = self.closing.cancelled() => {
                     link.close().await;
                     return;
@@ -163,17 +166,24 @@ impl Prover {
         }
     }
 
-    /// A connection, once there is a question for it. None once nobody can ask any more.
-    async fn open(&self, generation: u64, asked: &mut Asked, pauses: &mut Pauses) -> Option<Link> {
+    /// A connection, once there is a question for it, after a pause. None once nobody can ask any more.
+    async fn open(
+        &self,
+        generation: u64,
+        mut pause: Duration,
+        asked: &mut Asked,
+        pauses: &mut Pauses,
+    ) -> Option<Link> {
         loop {
             asked.next().await?;
+            tokio::time::sleep(pause).await;
             let missed = |why| tracing::debug!(why, "exchanges cannot be asked for");
             let opened = Link::open_any(&self.config, &self.name, generation, missed).await;
             if let Some((link, place)) = opened {
                 tracing::debug!(rabbitmq = place, connection = self.name, "connected");
                 return Some(link);
             }
-            tokio::time::sleep(pauses.next()).await;
+            pause = pauses.next();
         }
     }
 
