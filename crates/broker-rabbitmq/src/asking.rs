@@ -30,6 +30,8 @@ type Asked = Pin<Box<dyn Future<Output = (Target, Answer)> + Send>>;
 pub(crate) enum Answer {
     /// The target is there.
     There,
+    /// It is an exchange that must be asked for with each key.
+    ByKey,
     /// RabbitMQ does not want to have it, for the reason given.
     Refused(String),
     /// It could not be had in time.
@@ -50,7 +52,10 @@ impl Asking {
         self.answers.push(Box::pin(async move {
             let ensured = tokio::time::timeout_at(deadline, declarations.ensure(&target)).await;
             let answer = match ensured {
-                Ok(Ok(())) => Answer::There,
+                Ok(Ok(())) => match &target {
+                    Target::Foreign(name) if declarations.is_by_key(name) => Answer::ByKey,
+                    _ => Answer::There,
+                },
                 Ok(Err(why)) => Answer::Refused(why),
                 Err(_) => Answer::Late,
             };

@@ -57,8 +57,9 @@ pub struct Config {
     /// go. Such bodies still reach this node, up to `topic_prefetch` or a subscription's prefetch
     /// at a time.
     pub max_outbound_message: ByteSize,
-    /// On how many AMQP channels topics are published, and on how many more queues: 4 by default,
-    /// 1 to 64. A publisher keeps to one of each, for its order.
+    /// On how many AMQP channels topics are published, on how many more queues, and on how many more,
+    /// once they are used, exchanges that others declare: 4 by default, 1 to 64. A publisher keeps to
+    /// one of each, for its order.
     pub publish_channels: u16,
     /// How many deliveries of this node's topic queue may be on their way to it, 1,000 by default.
     pub topic_prefetch: u16,

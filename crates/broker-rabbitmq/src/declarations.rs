@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::declared_queues::DeclaredQueues;
 use crate::link::{Failure, Link, Links, current};
 use crate::operation::{Operation, Operations};
+use crate::proofs::{Proof, Proofs};
 use crate::queue_spec::QueueSpec;
 use crate::seal::Seal;
 use crate::supervisor::Pauses;
@@ -32,10 +33,14 @@ pub(crate) struct Declarations {
     /// The longest pause before a target is asked for once more.
     pause: Duration,
     operations: Operations,
+    proofs: Proofs,
     seal: Seal,
     queues: DeclaredQueues,
     /// Held for a lookup.
     known: Mutex<Known>,
+    /// The exchanges that must be asked for with each key: once, then always. At most [`MEMORY`]; with
+    /// more, all are forgotten and found out again. Held for a lookup.
+    by_key: Mutex<HashSet<ByteString>>,
 }
 
 /// What a message needs to be there.
@@ -45,6 +50,13 @@ pub(crate) enum Target {
     Queue(ByteString),
     /// A durable topic exchange of this name.
     Exchange(ByteString),
+    /// An exchange that others declare, and that may be published to; the empty name is the default
+    /// exchange. It is asked for and never declared.
+    Foreign(ByteString),
+    /// An exchange that this node may publish to with some keys only, and one of those.
+    ForeignKey(ByteString, ByteString),
+    /// A queue that others declare. Whether it is there is seen by what comes back.
+    ForeignQueue(ByteString),
 }
 
 #[derive(Debug, Default)]
@@ -54,18 +66,25 @@ struct Known {
 }
 
 impl Declarations {
-    pub(crate) fn new(links: Links, pause: Duration) -> Self {
+    pub(crate) fn new(links: Links, pause: Duration, proofs: Proofs) -> Self {
         let (operations, seal) = (Operations::default(), Seal::default());
-        let queues = DeclaredQueues::default();
-        Self { links, pause, operations, seal, queues, known: Mutex::default() }
+        let (queues, known, by_key) =
+            (DeclaredQueues::default(), Mutex::default(), Mutex::default());
+        Self { links, pause, operations, proofs, seal, queues, known, by_key }
     }
 
     /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away, or cannot have it
-    /// just now. An error is RabbitMQ's reason not to have it.
+    /// just now; or that it is an exchange that must be [asked for with each key](Self::is_by_key). An
+    /// error is RabbitMQ's reason not to have it.
     pub(crate) async fn ensure(&self, target: &Target) -> Result<(), String> {
         let mut links = self.links.clone();
         let mut pauses = Pauses::new(self.pause);
         while !self.is_known(target) {
+            if let Target::Foreign(exchange) = target
+                && self.is_by_key(exchange)
+            {
+                return Ok(());
+            }
             let Some(link) = current(&mut links).await else {
                 return Err("it is closing".to_owned());
             };
@@ -83,6 +102,16 @@ impl Declarations {
         let operation = match target {
             Target::Queue(name) => self.queues.spec(name).declare(name),
             Target::Exchange(name) => Operation::DeclareExchange { name },
+            Target::Foreign(name) => {
+                if self.proofs.prove(name, None).await? == Proof::ByKey {
+                    self.ask_by_key(name);
+                }
+                return Ok(());
+            }
+            Target::ForeignKey(name, key) => {
+                return self.proofs.prove(name, Some(key)).await.map(drop);
+            }
+            Target::ForeignQueue(_) => return Ok(()),
         };
         self.perform(link, operation).await?;
         self.seal(link).await
@@ -115,6 +144,20 @@ impl Declarations {
         self.queues.forget(queue);
     }
 
+    /// From now on `exchange` is asked for with each key.
+    pub(crate) fn ask_by_key(&self, exchange: &ByteString) {
+        let mut by_key = self.by_key.lock();
+        if by_key.len() >= MEMORY {
+            by_key.clear();
+        }
+        by_key.insert(exchange.clone());
+    }
+
+    /// Whether `exchange` must be asked for with each key.
+    pub(crate) fn is_by_key(&self, exchange: &ByteString) -> bool {
+        self.by_key.lock().contains(exchange)
+    }
+
     /// Does `operation`, and says how many messages the queue holds that it speaks of.
     pub(crate) async fn perform(
         &self,
@@ -140,6 +183,14 @@ impl Declarations {
         self.known.lock().targets.remove(target);
     }
 
+    /// Makes the next use of each of these declare it again.
+    pub(crate) fn forget_each<'a>(&self, targets: impl Iterator<Item = &'a Target>) {
+        let mut known = self.known.lock();
+        for target in targets {
+            known.targets.remove(target);
+        }
+    }
+
     /// Makes the next use of anything declare it again.
     pub(crate) fn forget_all(&self) {
         self.known.lock().targets.clear();
@@ -150,6 +201,8 @@ impl Declarations {
         match target {
             // Those are there from the start, and nobody may declare them.
             Target::Exchange(name) if name.is_empty() || name.starts_with("amq.") => true,
+            Target::ForeignQueue(_) => true,
+            Target::Foreign(name) if self.is_by_key(name) => false,
             target => self.known.lock().targets.contains(target),
         }
     }

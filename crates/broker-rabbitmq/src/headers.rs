@@ -13,6 +13,8 @@
 //! nothing, where the plugin shows `persistent:1`; a header that the server sets is never shown from
 //! the table; `content-length`, `receipt` and `transaction` of a SEND do not travel.
 
+use std::collections::HashSet;
+
 use broker::{Destination, Message, MessageId, PublishError, header};
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -26,6 +28,8 @@ const ID: &str = "x-footbridge-id";
 const FROM: &str = "x-footbridge-from";
 const DESTINATION: &str = "x-footbridge-destination";
 const REPUBLISHED: &str = "x-footbridge-republished";
+/// The value of [`REPUBLISHED`].
+const MARKED: &str = "true";
 const KIND: &str = "x-footbridge-kind";
 const OURS: &str = "x-footbridge-";
 
@@ -35,8 +39,12 @@ const CURRENT: i32 = 1;
 /// The longest expiration that RabbitMQ takes, in milliseconds.
 const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
-/// What all headers may take together. They travel in one AMQP frame, of at most 128 KiB.
+/// What all headers may take together, each with its [`FIELD`]. They travel in one AMQP frame, which is
+/// 128 KiB long if nobody has configured it otherwise.
 const LIMIT: usize = 64 * 1024;
+
+/// What a header takes in AMQP besides its name and value: their lengths, and the value's type.
+const FIELD: usize = 6;
 
 /// Where RabbitMQ takes replies for a channel of its own accord.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
@@ -60,6 +68,8 @@ pub(crate) enum Unfit {
     Reserved { name: String },
     #[error("the destination's prefix is longer than the name of an exchange may be")]
     PrefixTooLong,
+    #[error("the name of {what} is longer than {limit} bytes")]
+    DestinationTooLong { what: &'static str, limit: usize },
 }
 
 impl From<Unfit> for PublishError {
@@ -107,18 +117,17 @@ pub(crate) fn write(
     from: &str,
     user: Option<&str>,
 ) -> Result<BasicProperties, Unfit> {
-    let size = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let size = message.headers.iter().map(|(name, value)| name.len() + value.len() + FIELD).sum();
     if size > LIMIT {
         return Err(Unfit::TooLong { size, limit: LIMIT });
     }
     let mut properties = BasicProperties::default();
     let mut table = FieldTable::default();
-    let mut seen: Vec<&str> = Vec::with_capacity(message.headers.len());
+    let mut seen: HashSet<&str> = HashSet::with_capacity(message.headers.len());
     for (name, value) in &message.headers {
-        if seen.contains(&&**name) {
+        if !seen.insert(name) {
             continue;
         }
-        seen.push(name);
         let short = || {
             ShortString::try_new(&**value)
                 .map_err(|_| Unfit::ValueTooLong { name: name.to_string(), limit: 255 })
@@ -157,6 +166,13 @@ pub(crate) fn write(
                 });
             }
             "user-id" => properties.with_user_id(short()?),
+            // An exchange of type x-delayed-message ends the connection at any other text.
+            "x-delay" if value.parse::<i64>().is_err() => {
+                return Err(Unfit::Value {
+                    name: "x-delay",
+                    what: "a whole number of milliseconds",
+                });
+            }
             "persistent" => properties,
             // It takes these as lists only, and closes the channel on a string.
             "CC" | "BCC" => return Err(Unfit::Reserved { name: name.to_string() }),
@@ -182,8 +198,43 @@ pub(crate) fn write(
 /// The same properties, for a message that may be there already.
 pub(crate) fn republished(properties: &BasicProperties) -> BasicProperties {
     let mut table = properties.headers().clone().unwrap_or_default();
-    table.insert(REPUBLISHED.into(), AMQPValue::LongString("true".into()));
+    table.insert(REPUBLISHED.into(), AMQPValue::LongString(MARKED.into()));
     properties.clone().with_headers(table)
+}
+
+/// How long the frame is that carries `properties` as they are [written](write) and
+/// [marked](republished), in bytes, with its head and end.
+pub(crate) fn frame(properties: &BasicProperties) -> usize {
+    const HEAD: usize = 7 + 2 + 2 + 8 + 2;
+    const END: usize = 1;
+    let short = |value: &Option<ShortString>| value.as_ref().map_or(0, |v| 1 + v.as_str().len());
+    let shorts = [
+        properties.content_type(),
+        properties.content_encoding(),
+        properties.correlation_id(),
+        properties.reply_to(),
+        properties.expiration(),
+        properties.message_id(),
+        properties.kind(),
+        properties.user_id(),
+        properties.app_id(),
+    ];
+    let numbers = usize::from(properties.delivery_mode().is_some())
+        + usize::from(properties.priority().is_some())
+        + properties.timestamp().map_or(0, |_| 8);
+    let field = |name: &ShortString, value: &AMQPValue| match value {
+        AMQPValue::LongString(value) => name.as_str().len() + value.as_bytes().len() + FIELD,
+        // The only other one is an integer of ours.
+        _ => name.as_str().len() + 1 + 1 + 4,
+    };
+    let table: usize = properties
+        .headers()
+        .iter()
+        .flat_map(FieldTable::inner)
+        .map(|(name, value)| field(name, value))
+        .sum();
+    let mark = REPUBLISHED.len() + MARKED.len() + FIELD;
+    HEAD + shorts.into_iter().map(short).sum::<usize>() + numbers + 4 + table + mark + END
 }
 
 /// What `properties` say to a subscriber, unless the message is one that this node must skip.

@@ -32,6 +32,7 @@ use crate::declarations::{Declarations, Target};
 use crate::headers;
 use crate::link::{Failure, Link, Links, current};
 use crate::metrics::Metrics;
+use crate::proofs::is_about_the_key;
 use crate::retained::{Expired, Next, Pending, Retained};
 use crate::status::Status;
 use crate::supervisor::Pauses;
@@ -52,13 +53,24 @@ pub(crate) struct Lane {
     pub(crate) status: Arc<Status>,
     pub(crate) declarations: Arc<Declarations>,
     pub(crate) asking: Asking,
-    /// Whether a message that no queue takes comes back.
-    pub(crate) mandatory: bool,
+    pub(crate) carries: Carries,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) retained: Retained,
     /// Messages with a number below this are written one at a time.
     pub(crate) careful: u64,
     pub(crate) pauses: Pauses,
+}
+
+/// What goes by a lane. Each has lanes of its own: what closes the channel of one makes no repeats of
+/// another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carries {
+    /// Messages to topics, and replies. Those that no queue takes are gone.
+    Topics,
+    /// Messages to queues. Those that no queue takes come back.
+    Queues,
+    /// Messages to exchanges of others, which may go at any time. Those that no queue takes are gone.
+    Exchanges,
 }
 
 /// What is on its way on one channel.
@@ -85,13 +97,25 @@ enum End {
 
 impl Lane {
     pub(crate) async fn run(mut self) {
-        while let Some((link, channel)) = self.channel().await {
+        while self.has_use().await
+            && let Some((link, channel)) = self.channel().await
+        {
             self.retained.rewind();
             match self.serve(&link, &channel).await {
                 End::Closing => return,
                 End::Gone => {}
             }
         }
+    }
+
+    /// Waits until a channel is of use: most nodes never publish to exchanges of others. False when
+    /// nobody publishes any more.
+    async fn has_use(&mut self) -> bool {
+        if self.carries == Carries::Exchanges && self.retained.is_empty() {
+            let Some(pending) = self.incoming.recv().await else { return false };
+            self.retained.push(pending);
+        }
+        true
     }
 
     /// The next channel; meanwhile what comes in is retained. None when nobody publishes any more.
@@ -110,7 +134,9 @@ impl Lane {
         let mut flight = Flight::default();
         loop {
             while let Some(next) = self.next(&flight) {
-                if let Err((number, error)) = self.write(channel, next, &mut flight).await {
+                if next.outgoing.frame > link.frame_max() {
+                    self.too_long(&next, link.frame_max());
+                } else if let Err((number, error)) = self.write(channel, next, &mut flight).await {
                     return self.failed(link, number, &error);
                 }
             }
@@ -161,8 +187,19 @@ impl Lane {
     fn answered(&mut self, target: &Target, answer: Answer) {
         match answer {
             Answer::There => self.retained.unpark(target),
+            Answer::ByKey => self.retained.split(target),
             Answer::Refused(why) => {
-                tracing::warn!(?target, why, "RabbitMQ refused a declaration");
+                match target {
+                    // Anybody may name one.
+                    Target::Foreign(exchange) | Target::ForeignKey(exchange, _) => {
+                        tracing::debug!(
+                            exchange = &**exchange,
+                            why,
+                            "an exchange takes no messages"
+                        );
+                    }
+                    _ => tracing::warn!(?target, why, "RabbitMQ refused a declaration"),
+                }
                 self.retained.refuse(target, &why);
             }
             // For those that were parked later.
@@ -173,8 +210,13 @@ impl Lane {
         }
     }
 
+    /// Whether a message that no queue takes comes back.
+    fn mandatory(&self) -> bool {
+        self.carries == Carries::Queues
+    }
+
     fn may_write(&self, number: u64, flight: &Flight) -> bool {
-        let limit = match (flight.alone || number < self.careful, self.mandatory) {
+        let limit = match (flight.alone || number < self.careful, self.mandatory()) {
             (true, _) => 1,
             // A window that has begun to close takes no more.
             (false, true) if !flight.confirmed.is_empty() => 0,
@@ -182,6 +224,14 @@ impl Lane {
             (false, false) => IN_FLIGHT,
         };
         flight.publishes.len() < limit
+    }
+
+    /// `next` would end the connection.
+    fn too_long(&mut self, next: &Next, limit: usize) {
+        let size = next.outgoing.frame;
+        let why =
+            format!("its headers are {size} bytes in AMQP, where a frame has at most {limit}");
+        self.retained.settle(next.number, Err(ConfirmError::Refused(why)));
     }
 
     /// Writes `next`. An error is what a message heard, by number, whose channel is gone.
@@ -193,7 +243,7 @@ impl Lane {
     ) -> Result<(), (u64, lapin::Error)> {
         let Next { number, outgoing, again } = next;
         flight.alone = number < self.careful;
-        let (channel, mandatory) = (channel.clone(), self.mandatory);
+        let (channel, mandatory) = (channel.clone(), self.mandatory());
         let mut publish: Publish = Box::pin(async move {
             let properties = match again {
                 true => headers::republished(&outgoing.properties),
@@ -225,7 +275,7 @@ impl Lane {
         match word {
             Confirmation::Ack(returned) => {
                 flight.note(returned);
-                if self.mandatory {
+                if self.mandatory() {
                     flight.confirmed.push(number);
                 } else {
                     self.retained.settle(number, Ok(()));
@@ -269,9 +319,14 @@ impl Lane {
         if let Failure::Refused(why) = link.failure(error) {
             tracing::warn!(why, "RabbitMQ closed a publish channel");
             // What it says may be that something known to be there is not.
-            self.declarations.forget_all();
+            self.declarations.forget_each(self.retained.targets());
             // Then it was alone.
             if number < self.careful {
+                if is_about_the_key(&why)
+                    && let Some(exchange) = self.retained.exchange(number)
+                {
+                    self.declarations.ask_by_key(&exchange);
+                }
                 self.retained.settle(number, Err(ConfirmError::Refused(why)));
             } else {
                 self.careful = self.retained.end();

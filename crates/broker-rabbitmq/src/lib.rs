@@ -1,17 +1,21 @@
-//! RabbitMQ over AMQP 0-9-1, multiplexed: two connections per node, whatever the number of clients.
+//! RabbitMQ over AMQP 0-9-1, multiplexed: two or three connections per node, whatever the number of clients.
 //!
-//! One connection publishes and hears confirms, the other consumes and declares. Topics come to the
-//! node by one queue of its own and are split here; a subscription to a queue, or one that has a queue of
-//! its own, is one AMQP consumer on a shared channel.
+//! One connection publishes and hears confirms, the other consumes and declares; a third, while there is
+//! a use for it, asks for exchanges that others declare. Topics come to the node by one queue of its own
+//! and are split here; a subscription to a queue, or one that has a queue of its own, is one AMQP
+//! consumer on a shared channel.
 //!
 //! Invariants
 //! - An outage ends no subscription. What was desired (connections, the topic queue, bindings,
 //!   consumers, unconfirmed publishes) is rebuilt on the next connection, each item failing alone.
 //! - A confirm is RabbitMQ's own. Until it comes the message is retained, and published again if its
 //!   connection goes away; what waits longer than `publish_timeout` is given up, and says so.
+//! - Nothing that a client publishes, or names, closes a channel that others publish on (`headers`,
+//!   `proofs`, `direct_replies`).
 //! - lapin's recovery is off: an old connection's channels and tags are inert, never mistaken for new.
 //!
 //! Not here: who may do what.
+//! Not here: subscriptions to exchanges, to AMQP queues, temporary and reply queues; who may do what.
 
 mod arguments;
 mod asking;
@@ -22,6 +26,7 @@ mod config;
 mod consumer_channels;
 mod declarations;
 mod declared_queues;
+mod direct_replies;
 mod exclusive_queues;
 mod frames;
 mod headers;
@@ -34,6 +39,7 @@ mod opening;
 mod operation;
 mod outlet;
 mod outsize;
+mod proofs;
 mod publisher;
 mod queue_consumer;
 mod queue_spec;
@@ -79,11 +85,13 @@ use binder::Binder;
 use bindings::Bindings;
 use consumer_channels::ConsumerChannels;
 use declarations::Declarations;
+use direct_replies::DirectReplies;
 use exclusive_queues::ExclusiveQueues;
 use marker::Marker;
 use metrics::Metrics;
 use names::Names;
 use outsize::Outsize;
+use proofs::Prover;
 use publisher::Publisher;
 use queues::Queues;
 use settled::Settled;
@@ -146,8 +154,18 @@ impl RabbitMqBroker {
         };
         let publishing = connection(Part::Publish, "publish");
         let consuming = connection(Part::Consume, "consume");
+        let prover = Prover {
+            config: config.clone(),
+            name: format!("{} {} prove", config.namespace, names.boot()),
+            metrics: metrics.clone(),
+            closing: closing.clone(),
+        };
+        let (proofs, proving) = prover.start();
+        connections.spawn(proving);
         connections.close();
-        let declarations = Arc::new(Declarations::new(consuming.clone(), config.reconnect_pause));
+        let pause = config.reconnect_pause;
+        let declarations = Arc::new(Declarations::new(consuming.clone(), pause, proofs));
+        let replies = Arc::<DirectReplies>::default();
         let publisher = Arc::new(Publisher::start(
             &config,
             names.clone(),
@@ -155,6 +173,7 @@ impl RabbitMqBroker {
             &publishing,
             &declarations,
             &metrics,
+            replies.clone(),
         ));
         let bindings = Arc::<Bindings>::default();
         let outsize = Arc::new(Outsize::new(config.max_outbound_bytes(), metrics.clone()));
@@ -164,6 +183,7 @@ impl RabbitMqBroker {
             bindings.clone(),
             metrics.clone(),
             outsize.clone(),
+            replies.clone(),
             config.subscribe_timeout,
         ));
         let topic_queue = TopicQueue {
@@ -197,6 +217,7 @@ impl RabbitMqBroker {
             recent: Mutex::default(),
             metrics: metrics.clone(),
             outsize,
+            replies,
             timeout: config.subscribe_timeout,
             reconnect_pause: config.reconnect_pause,
             closing: closing.clone(),

@@ -13,10 +13,11 @@ use futures_util::StreamExt;
 use lapin::options::ConfirmSelectOptions;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use rand::seq::SliceRandom;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::opening;
+use crate::{Config, opening};
 
 /// A connection that was opened. It closes when the last holder lets go.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub(crate) enum News {
 }
 
 /// Where a connection goes, without the password.
-pub(crate) fn place(uri: &AMQPUri) -> String {
+fn place(uri: &AMQPUri) -> String {
     format!("{}:{} vhost {}", uri.authority.host, uri.authority.port, uri.vhost)
 }
 
@@ -67,9 +68,46 @@ const LOOK: Duration = Duration::from_millis(500);
 const GOOD_BYE: Duration = Duration::from_secs(2);
 
 impl Link {
+    /// Opens a connection to one of the RabbitMQs that `config` names, tried in random order, and says
+    /// to which. `missed` hears why those that were tried before are not to be had.
+    pub(crate) async fn open_any(
+        config: &Config,
+        name: &str,
+        generation: u64,
+        missed: impl Fn(String),
+    ) -> Option<(Self, String)> {
+        let mut uris: Vec<_> = config.uris.iter().collect();
+        uris.shuffle(&mut rand::rng());
+        for uri in uris {
+            let uri = match uri.parse() {
+                Ok(uri) => uri,
+                Err(why) => {
+                    missed(format!("{uri} is no AMQP URI: {why}"));
+                    continue;
+                }
+            };
+            let authorities = match config.authorities() {
+                Ok(authorities) => authorities,
+                Err(why) => {
+                    missed(format!("ca_file {why}"));
+                    continue;
+                }
+            };
+            let place = place(&uri);
+            let opening =
+                Self::open(uri, authorities, name.to_owned(), config.heart_beat, generation);
+            match tokio::time::timeout(config.connect_timeout, opening).await {
+                Ok(Ok(link)) => return Some((link, place)),
+                Ok(Err(why)) => missed(format!("cannot connect to RabbitMQ at {place}: {why}")),
+                Err(_) => missed(format!("RabbitMQ at {place} does not answer")),
+            }
+        }
+        None
+    }
+
     /// Connects and logs in. `authorities` are certificates in PEM that are trusted besides the
     /// system's. The text of an error says what RabbitMQ said.
-    pub(crate) async fn open(
+    async fn open(
         mut uri: AMQPUri,
         authorities: Option<String>,
         name: String,
@@ -136,6 +174,11 @@ impl Link {
     /// How many channels RabbitMQ allows on this connection.
     pub(crate) fn channel_max(&self) -> u16 {
         self.connection.configuration().channel_max()
+    }
+
+    /// How many bytes the longest frame may have on this connection.
+    pub(crate) fn frame_max(&self) -> usize {
+        usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX)
     }
 
     pub(crate) async fn channel(&self) -> Result<Channel, Failure> {

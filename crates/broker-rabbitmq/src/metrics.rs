@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) duplicates: Counter,
     skipped: Family<Skipped, Counter>,
     outsize: Family<OutsizeFate, Counter>,
+    proofs: Family<Proof, Counter>,
     pub(crate) consumers: Gauge,
     /// As RabbitMQ last said.
     pub(crate) topic_queue_messages: Gauge,
@@ -53,6 +54,11 @@ struct Skipped {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutsizeFate {
     fate: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Proof {
+    answer: &'static str,
 }
 
 /// The messages that wait for their confirms.
@@ -105,6 +111,11 @@ impl Metrics {
         self.outsize.get_or_create(&OutsizeFate { fate: fate.label() }).inc();
     }
 
+    /// RabbitMQ was asked for an exchange of others.
+    pub(crate) fn proved(&self, is_there: bool) {
+        self.proofs.get_or_create(&Proof::of(is_there)).inc();
+    }
+
     pub(crate) fn register(
         &self,
         registry: &mut Registry,
@@ -120,6 +131,9 @@ impl Metrics {
         }
         for fate in Fate::ALL {
             drop(self.outsize.get_or_create(&OutsizeFate { fate: fate.label() }));
+        }
+        for is_there in [true, false] {
+            drop(self.proofs.get_or_create(&Proof::of(is_there)));
         }
         let ours = registry.sub_registry_with_prefix(PREFIX);
         ours.register(
@@ -147,6 +161,11 @@ impl Metrics {
             "Messages longer than max_outbound_message: topics' are dropped, queues' rejected",
             self.outsize.clone(),
         );
+        ours.register(
+            "exchange_proofs",
+            "Times RabbitMQ was asked whether an exchange takes messages, by its answer",
+            self.proofs.clone(),
+        );
         ours.register("consumers", "Consumers of queues on this node now", self.consumers.clone());
         ours.register(
             "topic_queue_messages",
@@ -155,6 +174,12 @@ impl Metrics {
         );
         let (unconfirmed, bindings) = (unconfirmed.clone(), bindings.clone());
         ours.register_collector(Box::new(Scrape { unconfirmed, bindings }));
+    }
+}
+
+impl Proof {
+    fn of(is_there: bool) -> Self {
+        Self { answer: if is_there { "yes" } else { "no" } }
     }
 }
 

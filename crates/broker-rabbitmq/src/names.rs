@@ -52,6 +52,24 @@ impl Names {
         (name.len() <= LIMIT).then(|| name.into())
     }
 
+    /// Whether `exchange` is the one behind `/topic`.
+    pub(crate) fn is_topic_exchange(&self, exchange: &str) -> bool {
+        *exchange == *self.topic_exchange
+    }
+
+    /// Whether the nodes have `exchange` among themselves. Those of topics may be published to.
+    pub(crate) fn is_nodes_exchange(&self, exchange: &str) -> bool {
+        let ours = exchange.strip_prefix(&self.namespace);
+        !self.is_topic_exchange(exchange)
+            && ours.is_some_and(|rest| rest.starts_with('.') && !rest.starts_with(".topic/"))
+    }
+
+    /// Whether `queue` is one in which a node collects what is for its clients.
+    pub(crate) fn is_nodes_queue(&self, queue: &str) -> bool {
+        let ours = queue.strip_prefix(&self.namespace);
+        ours.is_some_and(|rest| rest.starts_with(".topic.") || rest.starts_with(".direct."))
+    }
+
     /// The prefix of the topics that come through `exchange`. One that is bound to the topic
     /// exchange by someone else delivers under its own name: its messages are topics too.
     pub(crate) fn prefix(&self, exchange: &str) -> ByteString {
@@ -65,20 +83,11 @@ impl Names {
         }
     }
 
-    /// Whether a queue of that name is one by which a node gets what is for it.
-    pub(crate) fn is_nodes_own(&self, queue: &str) -> bool {
-        let rest = queue.strip_prefix(&self.namespace);
-        rest.is_some_and(|rest| NODES_OWN.iter().any(|own| rest.starts_with(own)))
-    }
-
     /// The queue that collects this node's topics; each time it had to be made anew another one.
     pub(crate) fn topic_queue(&self, generation: u64) -> String {
         format!("{}.topic.{}.{generation}", self.namespace, self.boot)
     }
 }
-
-/// What begins the names of the queues by which nodes get what is for them, behind the namespace.
-const NODES_OWN: [&str; 2] = [".topic.", ".direct."];
 
 /// What outlives our connections and RabbitMQ itself.
 pub(crate) fn durable() -> QueueDeclareOptions {
@@ -131,12 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn a_nodes_own_queues_are_known_by_their_names() {
+    fn what_the_nodes_have_among_themselves_is_known() {
         let names = names();
-        assert!(names.is_nodes_own(&names.topic_queue(1)));
-        assert!(names.is_nodes_own("footbridge.direct.another.1"));
-        assert!(!names.is_nodes_own("footbridge.topics"));
-        assert!(!names.is_nodes_own("orders"));
+        for exchange in ["footbridge.direct", "footbridge.roster", "footbridge.to", "footbridge."] {
+            assert!(names.is_nodes_exchange(exchange), "{exchange}");
+        }
+        for exchange in ["footbridge", "footbridges.x", "footbridge.topic/news", "amq.topic", "x"] {
+            assert!(!names.is_nodes_exchange(exchange), "{exchange}");
+        }
+        let config = Config { topic_exchange: "footbridge.t".to_owned(), ..Config::default() };
+        assert!(!Names::new(&config, Ulid::nil()).is_nodes_exchange("footbridge.t"));
+        assert!(names.is_nodes_queue(&names.topic_queue(1)));
+        assert!(names.is_nodes_queue("footbridge.direct.another.1"));
+        assert!(!names.is_nodes_queue("footbridge.orders"));
+        assert!(!names.is_nodes_queue("footbridge.topics"));
     }
 
     /// What newer versions refuse: `x-queue-mode`, `x-queue-version`, and queues that are neither

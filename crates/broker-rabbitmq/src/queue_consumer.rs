@@ -332,7 +332,7 @@ impl QueueConsumer {
         mut delivery: lapin::message::Delivery,
         settler: &Arc<Settler>,
     ) -> Option<Outcome> {
-        let Queues { metrics, settled, recent, outsize, names, .. } = &*self.queues;
+        let Queues { metrics, settled, recent, outsize, names, replies, .. } = &*self.queues;
         let queue = &*self.source.queue;
         let received = match headers::read(&delivery.properties) {
             Ok(received) => received,
@@ -348,6 +348,7 @@ impl QueueConsumer {
         if outsize.is(delivery.data.len(), queue, fate) {
             return Some(outcome);
         }
+        replies.note(&delivery.properties);
         let (id, tag) = (received.id, delivery.delivery_tag);
         let marked = delivery.redelivered || received.republished;
         let destination = self.source.destination(names, &delivery);

@@ -25,6 +25,7 @@ use crate::arguments;
 use crate::cancelling::Cancelling;
 use crate::consumer_channels::ConsumerChannels;
 use crate::declarations::{Declarations, Target, passes};
+use crate::direct_replies::DirectReplies;
 use crate::exclusive_queues::{ExclusiveQueues, Hold, Locked};
 use crate::link::{Failure, Link, Links, current};
 use crate::metrics::Metrics;
@@ -54,6 +55,7 @@ pub(crate) struct Queues {
     pub(crate) recent: Mutex<Recent>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) outsize: Arc<Outsize>,
+    pub(crate) replies: Arc<DirectReplies>,
     pub(crate) timeout: Duration,
     pub(crate) reconnect_pause: Duration,
     pub(crate) closing: CancellationToken,
@@ -150,7 +152,7 @@ impl Queues {
 
     /// Deletes the queue; RabbitMQ then ends its consumers, here and elsewhere.
     pub(crate) async fn delete(&self, name: &ByteString) -> Result<(), DeleteError> {
-        if self.names.is_nodes_own(name) {
+        if self.names.is_nodes_queue(name) {
             return Err(DeleteError::Unsupported { kind: "node" });
         }
         let deleting = async {

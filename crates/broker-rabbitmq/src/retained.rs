@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use broker::{ConfirmError, Confirmer, MessageId};
 use bytes::Bytes;
+use bytestring::ByteString;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::declarations::Target;
 use crate::metrics::{Oldest, Share};
 
 /// A message as it goes over AMQP.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     pub(crate) id: MessageId,
     pub(crate) target: Target,
@@ -27,6 +28,8 @@ pub(crate) struct Outgoing {
     pub(crate) routing_key: ShortString,
     pub(crate) properties: BasicProperties,
     pub(crate) body: Bytes,
+    /// How long the frame is that carries the properties, in bytes, also if they are marked.
+    pub(crate) frame: usize,
 }
 
 /// A message that was accepted.
@@ -97,6 +100,15 @@ impl Retained {
         self.next += 1;
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What the messages need to be there, each as often as there are messages.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.entries.values().map(|entry| &entry.pending.outgoing.target)
+    }
+
     /// The number that the next message will have.
     pub(crate) fn end(&self) -> u64 {
         self.next
@@ -153,6 +165,19 @@ impl Retained {
         self.unwritten.extend(self.parked.remove(target).unwrap_or_default());
     }
 
+    /// `target` is an exchange: what waited for it needs it with a key, each its own.
+    pub(crate) fn split(&mut self, target: &Target) {
+        let Target::Foreign(exchange) = target else { return };
+        for number in self.parked.remove(target).unwrap_or_default() {
+            if let Some(entry) = self.entries.get_mut(&number) {
+                let outgoing = Arc::make_mut(&mut entry.pending.outgoing);
+                let key = outgoing.routing_key.as_str().into();
+                outgoing.target = Target::ForeignKey(exchange.clone(), key);
+                self.unwritten.insert(number);
+            }
+        }
+    }
+
     /// `target` cannot be had: whoever waits for it is told why.
     pub(crate) fn refuse(&mut self, target: &Target, why: &str) {
         for number in self.parked.remove(target).unwrap_or_default() {
@@ -180,10 +205,12 @@ impl Retained {
     }
 
     /// `number` came back because there was no queue: it is to be written once more, and what it
-    /// needs is returned. The second time its publisher is told.
+    /// needs is returned. The second time its publisher is told, and at once if the queue is not for us
+    /// to declare.
     pub(crate) fn returned(&mut self, number: u64) -> Option<Target> {
         let entry = self.entries.get_mut(&number)?;
-        if entry.returned {
+        let is_foreign = matches!(entry.pending.outgoing.target, Target::ForeignQueue(_));
+        if entry.returned || is_foreign {
             self.settle(number, Err(ConfirmError::Unroutable));
             return None;
         }
@@ -196,6 +223,12 @@ impl Retained {
 
     pub(crate) fn id(&self, number: u64) -> Option<MessageId> {
         self.entries.get(&number).map(|entry| entry.pending.outgoing.id)
+    }
+
+    /// The exchange that `number` goes to.
+    pub(crate) fn exchange(&self, number: u64) -> Option<ByteString> {
+        let entry = self.entries.get(&number)?;
+        Some(entry.pending.outgoing.exchange.as_str().into())
     }
 
     /// Gives up on those whose deadline is past, for the reason given.

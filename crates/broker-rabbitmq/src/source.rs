@@ -219,7 +219,7 @@ impl Sources {
             return Err(SubscribeError::Misnamed("a queue has a name"));
         }
         check_length(queue)?;
-        if self.names.is_nodes_own(queue) {
+        if self.names.is_nodes_queue(queue) {
             return Err(SubscribeError::Refused(format!(
                 "ACCESS_REFUSED - queue '{queue}' is a node's own: use another queue"
             )));

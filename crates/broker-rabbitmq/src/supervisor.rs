@@ -12,14 +12,13 @@ use std::time::Duration;
 use broker::Link as State;
 use parking_lot::Mutex;
 use rand::RngExt;
-use rand::seq::SliceRandom;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
-use crate::link::{Link, Links, News, place};
+use crate::link::{Link, Links, News};
 use crate::metrics::Metrics;
 use crate::status::{Part, Status};
 
@@ -95,40 +94,14 @@ impl Supervisor {
         }
     }
 
-    /// Tries each URI once, in random order.
+    /// Tries each URI once.
     async fn open(&self, generation: u64) -> Option<Link> {
-        let mut uris: Vec<_> = self.config.uris.iter().collect();
-        uris.shuffle(&mut rand::rng());
-        for uri in uris {
-            let uri = match uri.parse() {
-                Ok(uri) => uri,
-                Err(why) => {
-                    self.down(format!("{uri} is no AMQP URI: {why}"));
-                    continue;
-                }
-            };
-            let authorities = match self.config.authorities() {
-                Ok(authorities) => authorities,
-                Err(why) => {
-                    self.down(format!("ca_file {why}"));
-                    continue;
-                }
-            };
-            let place = place(&uri);
-            let (name, heart_beat) = (self.name.clone(), self.config.heart_beat);
-            let opening = Link::open(uri, authorities, name, heart_beat, generation);
-            match tokio::time::timeout(self.config.connect_timeout, opening).await {
-                Ok(Ok(link)) => {
-                    tracing::info!(rabbitmq = place, connection = self.name, "connected");
-                    self.told.lock().clear();
-                    self.status.set(self.part, State::Up);
-                    return Some(link);
-                }
-                Ok(Err(why)) => self.down(format!("cannot connect to RabbitMQ at {place}: {why}")),
-                Err(_) => self.down(format!("RabbitMQ at {place} does not answer")),
-            }
-        }
-        None
+        let missed = |why| self.down(why);
+        let (link, place) = Link::open_any(&self.config, &self.name, generation, missed).await?;
+        tracing::info!(rabbitmq = place, connection = self.name, "connected");
+        self.told.lock().clear();
+        self.status.set(self.part, State::Up);
+        Some(link)
     }
 
     fn tell(&self, news: News) {

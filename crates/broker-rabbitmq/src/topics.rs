@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::bindings::{Binding, Bindings};
+use crate::direct_replies::DirectReplies;
 use crate::headers;
 use crate::metrics::Metrics;
 use crate::names::Names;
@@ -40,6 +41,7 @@ pub(crate) struct Topics {
     bindings: Arc<Bindings>,
     metrics: Arc<Metrics>,
     outsize: Arc<Outsize>,
+    replies: Arc<DirectReplies>,
     timeout: Duration,
     /// By prefix and pattern. Dispatching shares the lock; subscribing and cancelling take it alone.
     subscriptions: RwLock<Subscriptions>,
@@ -72,11 +74,23 @@ impl Topics {
         bindings: Arc<Bindings>,
         metrics: Arc<Metrics>,
         outsize: Arc<Outsize>,
+        replies: Arc<DirectReplies>,
         timeout: Duration,
     ) -> Self {
         let (subscriptions, recent) = (RwLock::default(), Mutex::default());
         let waiting = Mutex::default();
-        Self { names, status, bindings, metrics, outsize, timeout, subscriptions, recent, waiting }
+        Self {
+            names,
+            status,
+            bindings,
+            metrics,
+            outsize,
+            replies,
+            timeout,
+            subscriptions,
+            recent,
+            waiting,
+        }
     }
 
     /// Subscribes, and returns once the binding is there.
@@ -177,6 +191,7 @@ impl Topics {
         // counts only for messages that have no id to know them by.
         let redelivered = received.republished || (received.id.is_none() && delivery.redelivered);
         let topic = Destination::Topic(Topic::exact(prefix, key));
+        self.replies.note(&delivery.properties);
         let message = Arc::new(headers::message(received, topic, &mut delivery));
         for outlet in found {
             if let Offer::Full(delivery) = outlet.offer(shown(&message, redelivered)) {

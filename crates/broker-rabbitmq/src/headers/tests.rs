@@ -112,6 +112,8 @@ fn what_would_close_the_channel_is_refused() {
         ("priority", "256"),
         ("timestamp", "yesterday"),
         ("expiration", "1s"),
+        ("x-delay", "soon"),
+        ("x-delay", ""),
         ("user-id", "root"),
         ("reply-to", "amq.rabbitmq.reply-to"),
         ("reply-to", "amq.rabbitmq.reply-to.g1h2AA"),
@@ -167,4 +169,51 @@ fn a_reply_to_that_names_a_queue_is_shown_as_a_destination() {
         let properties = BasicProperties::default().with_reply_to(carried.into());
         assert_eq!(read(&properties).unwrap().headers, [("reply-to".into(), shown.into())]);
     }
+}
+
+/// What lapin writes, counted.
+#[test]
+fn the_length_of_a_frame_is_known_before() {
+    use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, gen_frame};
+
+    for headers in [
+        &[][..],
+        &[("a", "1"), ("b", ""), ("umlaut \u{fc}", "\u{fc}")],
+        &[
+            ("content-type", "text/plain"),
+            ("content-encoding", "gzip"),
+            ("priority", "5"),
+            ("correlation-id", "c"),
+            ("reply-to", "/queue/replies"),
+            ("expiration", "1000"),
+            ("amqp-message-id", "m"),
+            ("timestamp", "1700000000"),
+            ("type", "t"),
+            ("user-id", "guest"),
+            ("app-id", "app"),
+        ],
+    ] {
+        for persistent in [true, false] {
+            let mut message = message(headers);
+            message.persistent = persistent;
+            let properties = write(&message, BOOT, Some("guest")).unwrap();
+            let header = AMQPContentHeader {
+                class_id: 60,
+                body_size: 4,
+                properties: republished(&properties),
+            };
+            let written = AMQPFrame::Header(1, header);
+            let written = gen_frame::<Vec<u8>>(&written)(Vec::new().into()).unwrap();
+            assert_eq!(frame(&properties), written.write.len());
+        }
+    }
+}
+
+#[test]
+fn many_small_headers_count_as_what_they_take() {
+    let headers: Vec<_> = (0..LIMIT / 9).map(|n| (format!("{n}"), "")).collect();
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (&**name, *value)).collect();
+    assert!(matches!(written(&headers), Err(Unfit::TooLong { .. })));
+    let fewer = &headers[..LIMIT / 16];
+    assert!(frame(&written(fewer).unwrap()) < LIMIT + 1_024);
 }

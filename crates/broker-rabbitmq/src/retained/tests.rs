@@ -17,14 +17,19 @@ async fn push(retained: &mut Retained, deadline: Instant) -> Confirm {
 }
 
 async fn push_to(retained: &mut Retained, queue: &str, deadline: Instant) -> Confirm {
+    push_for(retained, target(queue), deadline).await
+}
+
+async fn push_for(retained: &mut Retained, target: Target, deadline: Instant) -> Confirm {
     let (confirmer, confirm) = Confirm::pending();
     let outgoing = Arc::new(Outgoing {
         id: MessageId::new(),
-        target: target(queue),
+        target,
         exchange: "".into(),
-        routing_key: queue.into(),
+        routing_key: "".into(),
         properties: BasicProperties::default(),
         body: Bytes::new(),
+        frame: 0,
     });
     let share = Unconfirmed::new(1, 0).share(1).await.unwrap();
     retained.push(Pending { outgoing, confirmer, since: deadline, deadline, _share: share });
@@ -171,4 +176,36 @@ async fn what_is_parked_is_given_up_at_its_deadline() {
     assert_eq!(retained.parked(&target("a")), None);
     let _fresh = push_to(&mut retained, "a", now + 3 * second).await;
     assert_eq!(write_all(&mut retained), [(2, false)]);
+}
+
+#[tokio::test]
+async fn what_comes_back_from_a_queue_of_others_is_not_written_once_more() {
+    let mut retained = retained();
+    let confirm = push_for(&mut retained, Target::ForeignQueue("q".into()), Instant::now()).await;
+    assert_eq!(write_all(&mut retained), [(0, false)]);
+    assert_eq!(retained.returned(0), None);
+    assert_eq!(confirm.await, Err(ConfirmError::Unroutable));
+    assert_eq!(write_all(&mut retained), []);
+}
+
+#[tokio::test]
+async fn what_waits_for_an_exchange_can_wait_for_its_keys_instead() {
+    let mut retained = retained();
+    let exchange = Target::Foreign("x".into());
+    let mut confirms = Vec::new();
+    for _ in 0..3 {
+        confirms.push(push_for(&mut retained, exchange.clone(), Instant::now()).await);
+    }
+    let next = retained.next().unwrap();
+    retained.park(&next);
+    assert_eq!(write_all(&mut retained), []);
+    retained.split(&exchange);
+    let next = retained.next().unwrap();
+    assert_eq!(next.outgoing.target, Target::ForeignKey("x".into(), "".into()));
+    retained.park(&next);
+    assert_eq!(write_all(&mut retained), []);
+    retained.refuse(&next.outgoing.target, "no");
+    for confirm in confirms {
+        assert_eq!(confirm.await, Err(ConfirmError::Refused("no".to_owned())));
+    }
 }
