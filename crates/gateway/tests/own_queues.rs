@@ -8,7 +8,7 @@ use gateway::Config;
 use gateway::authorise::Rules;
 use stomp::{Command, Frame, header};
 use support::recorder::{described, start, start_by, to};
-use support::{config, frame};
+use support::{Node, config, frame};
 
 #[tokio::test]
 async fn all_that_a_subscribe_says_reaches_the_broker() {
@@ -291,4 +291,91 @@ async fn who_may_have_no_queue_acknowledges_what_all_share() {
         assert_eq!(close, Some(4403));
     }
     assert_eq!(recorder.calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_topic_that_is_acknowledged_delivers_again_what_is_refused() {
+    let node = Node::start(config()).await;
+    let mut client = node.connect().await;
+    client.subscribe_with("1", "/topic/a/*", &[("ack", "client-individual")]).await;
+    let mut other = node.connect().await;
+    other.subscribe("1", "/topic/a/b").await;
+    client.publish_confirmed("/topic/a/b", "x").await;
+    let first = client.frame().await;
+    assert_eq!(first.header(header::REDELIVERED), None);
+    client.send(frame(Command::Nack, &[("id", first.header(header::ACK).unwrap())])).await;
+    let again = client.frame().await;
+    assert_eq!(again.header(header::REDELIVERED).unwrap(), "true");
+    assert_eq!(again.header(header::DESTINATION).unwrap(), "/topic/a/b");
+    client.ask(Command::Ack, &[("id", again.header(header::ACK).unwrap())]).await;
+    // What one refuses is nothing to another.
+    assert_eq!(other.body().await, "x");
+    client.publish_confirmed("/topic/a/b", "y").await;
+    assert_eq!(other.body().await, "y");
+    assert_eq!(client.body().await, "y");
+}
+
+#[tokio::test]
+async fn prefetch_bounds_what_a_topic_has_outstanding() {
+    let node = Node::start(config()).await;
+    let mut client = node.connect().await;
+    let headers = [("ack", "client"), ("prefetch-count", "1")];
+    client.subscribe_with("1", "/topic/a", &headers).await;
+    let mut publisher = node.connect().await;
+    for body in ["1", "2", "3"] {
+        publisher.publish_confirmed("/topic/a", body).await;
+    }
+    // The answer to a frame of the client's own comes before what it has no room for.
+    for body in ["1", "2", "3"] {
+        let message = client.frame().await;
+        assert_eq!(message.body, body);
+        client.ask(Command::Send, &[("destination", "/topic/other")]).await;
+        client.send(frame(Command::Ack, &[("id", message.header(header::ACK).unwrap())])).await;
+    }
+}
+
+#[tokio::test]
+async fn a_question_is_answered_across_sessions() {
+    for version in ["1.0", "1.1", "1.2"] {
+        let node = Node::start(config()).await;
+        let mut worker = node.connect().await;
+        worker.subscribe("w", "/queue/work").await;
+        let mut asking = node.connect_as(version).await;
+        asking
+            .tell(Command::Send, &[("destination", "/queue/work"), ("reply-to", "/temp-queue/me")])
+            .await;
+        assert_eq!(asking.frame().await.command, Command::Receipt);
+        let question = worker.frame().await;
+        let reply_to = question.header("reply-to").unwrap();
+        assert!(reply_to.starts_with("/reply-queue/"), "{reply_to}");
+        worker.publish_confirmed(reply_to, "answer").await;
+        let answer = asking.frame().await;
+        assert_eq!(answer.header(header::SUBSCRIPTION).unwrap(), "/temp-queue/me");
+        assert_eq!(answer.header(header::DESTINATION).unwrap(), "/temp-queue/me");
+        assert_eq!(answer.body, "answer");
+        // Who asked and went away is no concern of who answers.
+        asking.send(Frame::new(Command::Disconnect)).await;
+        node.wait_for_metric("gateway_sessions", 1.0).await;
+        worker.publish_confirmed(reply_to, "too late").await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_embedded_broker_does_not_have_is_said_with_what_to_do_instead() {
+    let node = Node::start(config()).await;
+    for (headers, expected) in [
+        (&[("destination", "/topic/a"), ("durable", "true")][..], "durable:true"),
+        (&[("destination", "/topic/a"), ("x-queue-name", "q")], "x-queue-name"),
+        (&[("destination", "/queue/q"), ("x-max-length", "1")], "x-max-length"),
+        (&[("destination", "/queue/q"), ("x-priority", "1")], "x-priority"),
+        (&[("destination", "/exchange/x/k")], "exchange"),
+    ] {
+        let mut client = node.connect().await;
+        let mut all = vec![("id", "1")];
+        all.extend(headers);
+        client.tell(Command::Subscribe, &all).await;
+        let (message, receipt, close) = client.error().await;
+        assert!(message.contains(expected), "{headers:?}: {message}");
+        assert_eq!((receipt.as_deref(), close), (Some("r"), Some(1002)), "{message}");
+    }
 }
