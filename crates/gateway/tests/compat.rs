@@ -1,5 +1,7 @@
 //! `compat = "rabbitmq"`: what clients that were written against RabbitMQ's STOMP plugin find.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 mod support;
 
 use broker::{ConfirmError, Outcome, SubscribeError};

@@ -1,6 +1,8 @@
 //! `compat = "rabbitmq"` against RabbitMQ's own STOMP plugin: both are told the same, and what they say
 //! is compared where it is said to be the same.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 mod support;
 
 use std::collections::BTreeMap;
