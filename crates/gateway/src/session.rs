@@ -14,6 +14,7 @@
 mod ending;
 mod outgoing;
 mod perform;
+mod performed;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -33,12 +34,12 @@ use tokio::time::Instant;
 use self::ending::End;
 use self::outgoing::Outgoing;
 use self::perform::Commit;
-use crate::authorise::Principal;
+use self::performed::Performed;
 use crate::close::CloseReason;
 use crate::mailbox::Mailbox;
 use crate::metrics::PublishOutcome;
 use crate::node::{Admission, Node};
-use crate::relay::{Opened, Refused, Relay, Sent};
+use crate::relay::{Refused, Relay};
 use crate::transport::{Incoming, ReadError, Transport};
 
 /// See the module.
@@ -62,25 +63,6 @@ pub(crate) struct Session<T> {
     awaited_bytes: usize,
     /// Whether the client is not read for now.
     paused: bool,
-}
-
-/// What came of an action.
-enum Performed {
-    Connected(Result<Principal, Refused>),
-    Published {
-        result: Result<Sent, Refused>,
-        receipt: Option<ByteString>,
-        since: Instant,
-        bytes: usize,
-    },
-    Subscribed {
-        result: Result<Opened, Refused>,
-        receipt: Option<ByteString>,
-    },
-    Unsubscribed {
-        result: Result<(), Refused>,
-        receipt: Option<ByteString>,
-    },
 }
 
 /// Something to say once the broker has spoken, and everything before it was said.
@@ -219,57 +201,6 @@ impl<T: Transport> Session<T> {
         }
         // What was due is in the mailbox now, or about to be.
         Step::Continue(taken.rung)
-    }
-
-    /// Looks whether the action in hand is done.
-    fn poll_in_hand(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
-        let Some(future) = &mut self.in_hand else { return Step::Continue(false) };
-        let Poll::Ready(performed) = Pin::new(future).poll(cx) else {
-            return Step::Continue(false);
-        };
-        self.in_hand = None;
-        match performed {
-            Performed::Connected(Ok(principal)) => {
-                tracing::debug!(session = %self.admission.id(), principal = %principal.name, "connected");
-                self.stomp.accept(now.into_std(), self.admission.id(), &principal.name);
-                self.relay = Some(Box::new(Relay::new(
-                    Arc::clone(&self.node),
-                    Arc::clone(&self.mailbox),
-                    self.transport.framing(),
-                    principal,
-                    self.stomp.version(),
-                    self.admission.id(),
-                )));
-            }
-            Performed::Connected(Err(refused)) => return self.refuse(refused, None, now),
-            Performed::Published { result: Ok(sent), receipt, since, bytes } => {
-                if let (Some(relay), Some(replies)) = (&mut self.relay, sent.replies) {
-                    relay.hold(Opened::Queue(replies));
-                }
-                let confirm = sent.confirm;
-                let then = Then::Sent { receipt };
-                self.awaited_bytes += bytes;
-                self.awaited.push_back(Awaited { confirm, since, bytes, then });
-            }
-            Performed::Published { result: Err(refused), receipt, since, .. } => {
-                self.node.metrics.published(PublishOutcome::Failed, now - since);
-                return self.refuse(refused, receipt, now);
-            }
-            Performed::Subscribed { result: Ok(opened), receipt } => {
-                if let Some(relay) = &mut self.relay {
-                    relay.hold(opened);
-                }
-                self.stomp.receipt(receipt.as_deref());
-            }
-            Performed::Unsubscribed { result: Ok(()), receipt } => {
-                self.stomp.receipt(receipt.as_deref());
-            }
-            Performed::Subscribed { result: Err(refused), receipt }
-            | Performed::Unsubscribed { result: Err(refused), receipt } => {
-                return self.refuse(refused, receipt, now);
-            }
-        }
-        Step::Continue(true)
     }
 
     /// Answers what the broker has confirmed, in the order it was asked for.

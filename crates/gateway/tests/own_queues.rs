@@ -1,4 +1,4 @@
-//! What the gateway asks of a broker for what clients ask of it: feeds, queue options, temp-queues, and
+//! What the gateway asks of a broker for what clients ask of it: feeds, queue options, and
 //! the end of what is kept.
 
 mod support;
@@ -8,7 +8,7 @@ use gateway::Config;
 use gateway::authorise::Rules;
 use stomp::{Command, Frame, header};
 use support::recorder::{described, start, start_by, to};
-use support::{config, frame};
+use support::{Node, config, frame};
 
 #[tokio::test]
 async fn all_that_a_subscribe_says_reaches_the_broker() {
@@ -182,47 +182,6 @@ async fn a_send_with_queue_headers_declares_before_it_publishes() {
 }
 
 #[tokio::test]
-async fn answers_come_to_a_queue_of_the_sessions_own() {
-    let (node, recorder) = start(config()).await;
-    let mut client = node.connect().await;
-    let ask = [("destination", "/queue/work"), ("reply-to", "/temp-queue/answers")];
-    for _ in 0..2 {
-        client.ask(Command::Send, &ask).await;
-        let message = recorder.message();
-        assert_eq!(message.headers, [("reply-to".into(), "/reply-queue/amq.gen-0".into())]);
-    }
-    let calls = recorder.calls();
-    assert_eq!(
-        calls,
-        ["subscribe /temp-queue/answers shared", "publish /queue/work", "publish /queue/work"]
-    );
-    recorder.deliver(0, to("/reply-queue/amq.gen-0", "done"));
-    let answer = client.frame().await;
-    assert_eq!(answer.command, Command::Message);
-    assert_eq!(answer.header(header::SUBSCRIPTION).unwrap(), "/temp-queue/answers");
-    assert_eq!(answer.header(header::DESTINATION).unwrap(), "/temp-queue/answers");
-    assert_eq!((answer.header(header::ACK), &answer.body[..]), (None, &b"done"[..]));
-    // It is no subscription of the client's: UNSUBSCRIBE does not end it, the session does.
-    client.ask(Command::Unsubscribe, &[("id", "/temp-queue/answers")]).await;
-    assert_eq!(recorder.settled(), [(0, broker::Outcome::Ack)], "by being written");
-    client.send(Frame::new(Command::Disconnect)).await;
-    node.wait_for_metric("gateway_sessions", 0.0).await;
-    node.wait_for_metric("gateway_subscriptions", 0.0).await;
-    assert_eq!(recorder.calls(), ["cancel 0"]);
-}
-
-#[tokio::test]
-async fn another_reply_to_goes_on_as_it_is() {
-    let (node, recorder) = start(config()).await;
-    let mut client = node.connect().await;
-    for reply_to in ["/queue/answers", "/reply-queue/x", "plain", "/temp-queues/x", "/nope/x"] {
-        client.ask(Command::Send, &[("destination", "/queue/q"), ("reply-to", reply_to)]).await;
-        assert_eq!(recorder.message().headers, [("reply-to".into(), reply_to.into())]);
-    }
-    assert!(recorder.calls().iter().all(|call| call == "publish /queue/q"));
-}
-
-#[tokio::test]
 async fn queues_of_ones_own_are_limited() {
     let (node, recorder) = start(Config { max_own_queues: 2, ..config() }).await;
     let mut client = node.connect().await;
@@ -240,34 +199,6 @@ async fn queues_of_ones_own_are_limited() {
     assert!(message.contains("more than 2 queues of its own"), "{message}");
     assert_eq!((receipt.as_deref(), close), (Some("r"), Some(4429)));
     assert!(!recorder.calls().contains(&"subscribe /topic/c own".to_owned()));
-}
-
-#[tokio::test]
-async fn a_commit_that_needs_too_many_queues_does_nothing() {
-    let (node, recorder) = start(Config { max_own_queues: 1, ..config() }).await;
-    let mut client = node.connect().await;
-    let send =
-        |reply_to| [("destination", "/queue/q"), ("transaction", "t"), ("reply-to", reply_to)];
-    client.ask(Command::Begin, &[("transaction", "t")]).await;
-    for reply_to in ["/temp-queue/a", "/temp-queue/a"] {
-        client.send(frame(Command::Send, &send(reply_to))).await;
-    }
-    client.send(frame(Command::Commit, &[("transaction", "t"), ("receipt", "c")])).await;
-    assert_eq!(client.frame().await.command, Command::Receipt);
-    assert_eq!(
-        recorder.calls(),
-        ["subscribe /temp-queue/a shared", "publish /queue/q", "publish /queue/q"]
-    );
-    client.ask(Command::Begin, &[("transaction", "t")]).await;
-    for reply_to in ["/temp-queue/a", "/temp-queue/b"] {
-        client.send(frame(Command::Send, &send(reply_to))).await;
-    }
-    client.tell(Command::Commit, &[("transaction", "t")]).await;
-    let (message, _, close) = client.error().await;
-    assert!(message.contains("more than 1 queues of its own"), "{message}");
-    assert_eq!(close, Some(4429));
-    node.wait_for_metric("gateway_subscriptions", 0.0).await;
-    assert_eq!(recorder.calls(), ["cancel 0"]);
 }
 
 #[tokio::test]
@@ -291,4 +222,65 @@ async fn who_may_have_no_queue_acknowledges_what_all_share() {
         assert_eq!(close, Some(4403));
     }
     assert_eq!(recorder.calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_topic_that_is_acknowledged_delivers_again_what_is_refused() {
+    let node = Node::start(config()).await;
+    let mut client = node.connect().await;
+    client.subscribe_with("1", "/topic/a/*", &[("ack", "client-individual")]).await;
+    let mut other = node.connect().await;
+    other.subscribe("1", "/topic/a/b").await;
+    client.publish_confirmed("/topic/a/b", "x").await;
+    let first = client.frame().await;
+    assert_eq!(first.header(header::REDELIVERED), None);
+    client.send(frame(Command::Nack, &[("id", first.header(header::ACK).unwrap())])).await;
+    let again = client.frame().await;
+    assert_eq!(again.header(header::REDELIVERED).unwrap(), "true");
+    assert_eq!(again.header(header::DESTINATION).unwrap(), "/topic/a/b");
+    client.ask(Command::Ack, &[("id", again.header(header::ACK).unwrap())]).await;
+    // What one refuses is nothing to another.
+    assert_eq!(other.body().await, "x");
+    client.publish_confirmed("/topic/a/b", "y").await;
+    assert_eq!(other.body().await, "y");
+    assert_eq!(client.body().await, "y");
+}
+
+#[tokio::test]
+async fn prefetch_bounds_what_a_topic_has_outstanding() {
+    let node = Node::start(config()).await;
+    let mut client = node.connect().await;
+    let headers = [("ack", "client"), ("prefetch-count", "1")];
+    client.subscribe_with("1", "/topic/a", &headers).await;
+    let mut publisher = node.connect().await;
+    for body in ["1", "2", "3"] {
+        publisher.publish_confirmed("/topic/a", body).await;
+    }
+    // The answer to a frame of the client's own comes before what it has no room for.
+    for body in ["1", "2", "3"] {
+        let message = client.frame().await;
+        assert_eq!(message.body, body);
+        client.ask(Command::Send, &[("destination", "/topic/other")]).await;
+        client.send(frame(Command::Ack, &[("id", message.header(header::ACK).unwrap())])).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_embedded_broker_does_not_have_is_said_with_what_to_do_instead() {
+    let node = Node::start(config()).await;
+    for (headers, expected) in [
+        (&[("destination", "/topic/a"), ("durable", "true")][..], "durable:true"),
+        (&[("destination", "/topic/a"), ("x-queue-name", "q")], "x-queue-name"),
+        (&[("destination", "/queue/q"), ("x-max-length", "1")], "x-max-length"),
+        (&[("destination", "/queue/q"), ("x-priority", "1")], "x-priority"),
+        (&[("destination", "/exchange/x/k")], "exchange"),
+    ] {
+        let mut client = node.connect().await;
+        let mut all = vec![("id", "1")];
+        all.extend(headers);
+        client.tell(Command::Subscribe, &all).await;
+        let (message, receipt, close) = client.error().await;
+        assert!(message.contains(expected), "{headers:?}: {message}");
+        assert_eq!((receipt.as_deref(), close), (Some("r"), Some(1002)), "{message}");
+    }
 }

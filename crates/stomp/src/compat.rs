@@ -5,7 +5,6 @@
 //! heart-beats offered. (The plugin's ways are those of RabbitMQ up to 4.3.)
 
 use std::borrow::Cow;
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -74,15 +73,5 @@ fn whole_seconds(interval: Duration) -> Duration {
     match (interval.is_zero(), interval.as_secs()) {
         (true, _) => Duration::ZERO,
         (false, seconds) => Duration::from_secs(seconds.max(1)),
-    }
-}
-
-/// As the configuration says it.
-impl fmt::Display for Compat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Footbridge => "footbridge",
-            Self::RabbitMq => "rabbitmq",
-        })
     }
 }

@@ -2,7 +2,7 @@
 //! which clients written against it look at. Only [`Compat::RabbitMq`](crate::Compat::RabbitMq) shows
 //! them.
 
-use crate::{Fault, header};
+use crate::{Command, Fault, header};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub enum Title {
     UnknownDestination,
     /// No destination.
     MissingDestination,
+    /// Neither a subscription's `id` nor its destination.
+    MissingDestinationOrId,
+    /// No transaction's id.
+    MissingTransaction,
     /// Another header is missing.
     MissingHeader,
     /// A durable subscription without an `id`, which the plugin spells differently.
@@ -58,6 +62,8 @@ impl Title {
             Self::InvalidDestination => "Invalid destination",
             Self::UnknownDestination => "Unknown destination",
             Self::MissingDestination => "Missing destination",
+            Self::MissingDestinationOrId => "Missing destination or id",
+            Self::MissingTransaction => "Missing transaction",
             Self::MissingHeader => "Missing header",
             Self::MissingId => "Missing Header",
             Self::InvalidHeader => "Invalid header",
@@ -78,12 +84,15 @@ impl Title {
         !matches!(
             self,
             Self::IllegalCommand
+                | Self::MissingDestinationOrId
                 | Self::MissingId
+                | Self::SubscriptionNotFound
                 | Self::DuplicateSubscription
                 | Self::NotFound
                 | Self::PreconditionFailed
                 | Self::AccessRefused
                 | Self::ResourceLocked
+                | Self::ProcessingError
         )
     }
 }
@@ -94,7 +103,11 @@ impl From<&Fault> for Title {
             Fault::NotConnected(_) | Fault::AlreadyConnected(_) => Self::IllegalCommand,
             Fault::ServerFrame(_) => Self::BadCommand,
             Fault::Version(_) => Self::VersionMismatch,
+            Fault::MissingHeader { command: Command::Unsubscribe, .. } => {
+                Self::MissingDestinationOrId
+            }
             Fault::MissingHeader { header: header::DESTINATION, .. } => Self::MissingDestination,
+            Fault::MissingHeader { header: header::TRANSACTION, .. } => Self::MissingTransaction,
             Fault::MissingHeader { .. } => Self::MissingHeader,
             Fault::BadHeader { header: header::ACK, .. } => Self::ProcessingError,
             Fault::BadHeader { .. } => Self::InvalidHeader,

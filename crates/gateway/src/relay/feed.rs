@@ -2,7 +2,7 @@
 //!
 //! A topic or an exchange needs a queue where the client asks for what only a queue can give: by its
 //! headers, or by acknowledging what it gets. Such queues are the broker's to keep, so they are made
-//! only for who may have them.
+//! only for who may have them; and one that sends what it gives up, only for who may send there.
 
 use broker::destination::Verb;
 use broker::{Destination, Feed, QueueOptions};
@@ -10,7 +10,7 @@ use stomp::action::{AckMode, Subscribe};
 use stomp::{Command, Compat};
 
 use super::Refused;
-use super::options::{Asked, bad};
+use super::options::{Asked, bad, dead_letters};
 use crate::authorise::{Authorise, Principal};
 
 /// The feed for what is asked for. A client that only acknowledges, and may not have a queue, gets
@@ -22,6 +22,9 @@ pub(super) fn choose(
     destination: &Destination,
     asked: &Asked,
 ) -> Result<Feed, Refused> {
+    if let Some(dead) = dead_letters(&asked.queue) {
+        authorise.check(principal, Verb::Send, &dead)?;
+    }
     if !matches!(destination, Destination::Topic(_) | Destination::Exchange { .. }) {
         return match &asked.name {
             Some(name) => {

@@ -8,7 +8,7 @@
 //!
 //! `x-overflow` and `x-single-active-consumer` are here although the plugin takes no notice of them.
 
-use broker::{Argument, Arguments, QueueOptions};
+use broker::{Argument, Arguments, Destination, QueueOptions};
 use bytestring::ByteString;
 use stomp::{Command, Fault, Headers, Title};
 
@@ -18,7 +18,11 @@ use crate::close::CloseReason;
 /// Names the queue of a subscription to a topic or an exchange.
 const QUEUE_NAME: &str = "x-queue-name";
 
-/// The longest name of a queue in bytes: AMQP's short string.
+/// Where a queue sends what it gives up, and by which routing key if not the message's own.
+const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+const DEAD_LETTER_KEY: &str = "x-dead-letter-routing-key";
+
+/// The longest name in bytes: AMQP's short string.
 const NAME_LIMIT: usize = 255;
 
 /// The headers that become arguments of the queue.
@@ -29,8 +33,8 @@ const OF_QUEUE: [(&str, Form); 13] = [
     ("x-max-length-bytes", Form::Count),
     ("x-max-priority", Form::Count),
     ("x-overflow", Form::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"], OVERFLOW)),
-    ("x-dead-letter-exchange", Form::Text),
-    ("x-dead-letter-routing-key", Form::Text),
+    (DEAD_LETTER_EXCHANGE, Form::Name),
+    (DEAD_LETTER_KEY, Form::Name),
     ("x-queue-type", Form::OneOf(&["classic", "quorum", "stream"], TYPE)),
     ("x-max-age", Form::Age),
     ("x-stream-max-segment-size-bytes", Form::Count),
@@ -56,7 +60,8 @@ enum Form {
     Count,
     Integer,
     Flag,
-    Text,
+    /// What AMQP can carry as a name; may be empty.
+    Name,
     /// One of these, and how to say so.
     OneOf(&'static [&'static str], &'static str),
     /// A number and a unit of time.
@@ -126,6 +131,22 @@ pub(super) fn queue(command: Command, headers: &Headers) -> Result<QueueOptions,
     })
 }
 
+/// Where a queue of these options sends what it gives up: whoever declares it sends there.
+pub(super) fn dead_letters(queue: &QueueOptions) -> Option<Destination> {
+    let text = |wanted: &str| {
+        queue.arguments.iter().find_map(|(name, value)| match value {
+            Argument::Text(text) if **name == *wanted => Some(text.clone()),
+            _ => None,
+        })
+    };
+    let (exchange, key) = (text(DEAD_LETTER_EXCHANGE)?, text(DEAD_LETTER_KEY));
+    Some(match key {
+        // The exchange without a name is that of all queues.
+        Some(queue) if exchange.is_empty() => Destination::Queue(queue),
+        key => Destination::Exchange { exchange, key },
+    })
+}
+
 /// A header that is true or false, as the plugin spells them.
 pub(super) fn flag(
     command: Command,
@@ -144,8 +165,11 @@ fn arguments(
     headers: &Headers,
     table: &[(&'static str, Form)],
 ) -> Result<Arguments, Refused> {
-    // Most frames have none; the table is walked, so that a header sent twice counts once.
     let mut arguments = Arguments::new();
+    if !headers.iter().any(|(name, _)| name.starts_with("x-")) {
+        return Ok(arguments);
+    }
+    // The table is walked, not the frame: a header that is repeated counts once.
     for &(name, form) in table {
         let Some(value) = headers.get(name) else { continue };
         let argument = form.read(value).map_err(|right| bad(command, name, value, right))?;
@@ -155,7 +179,7 @@ fn arguments(
 }
 
 fn queue_name(name: &ByteString) -> Result<ByteString, Refused> {
-    if name.is_empty() || name.len() > NAME_LIMIT || name.contains(char::is_control) {
+    if name.is_empty() || !is_name(name) {
         let right = "a name of 1 to 255 bytes without control characters";
         return Err(bad(Command::Subscribe, QUEUE_NAME, name, right));
     }
@@ -185,7 +209,10 @@ impl Form {
                 number.map(Argument::Integer).ok_or("a whole number")
             }
             Self::Flag => truth(value).map(Argument::Flag).ok_or(FLAG),
-            Self::Text => Ok(Argument::Text(owned(value))),
+            Self::Name => {
+                let name = is_name(value).then(|| Argument::Text(owned(value)));
+                name.ok_or("a name of at most 255 bytes without control characters")
+            }
             Self::OneOf(all, right) => {
                 let known = all.contains(&&**value);
                 known.then(|| Argument::Text(owned(value))).ok_or(right)
@@ -208,6 +235,10 @@ impl Form {
             }
         }
     }
+}
+
+fn is_name(value: &str) -> bool {
+    value.len() <= NAME_LIMIT && !value.contains(char::is_control)
 }
 
 fn truth(value: &str) -> Option<bool> {

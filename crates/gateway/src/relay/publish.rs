@@ -54,6 +54,9 @@ pub(super) fn check(
         Destination::Queue(_) => options::queue(Command::Send, &publish.headers)?,
         _ => QueueOptions::default(),
     };
+    if let Some(dead) = options::dead_letters(&queue) {
+        node.authorise.check(principal, Verb::Send, &dead)?;
+    }
     let replies = TempQueue::of(node, principal, &publish.headers)?;
     Ok(Checked { destination, queue, replies })
 }

@@ -136,8 +136,7 @@ fn prefetch(subscribe: &Subscribe, config: &Config) -> Result<u16, Refused> {
         // As RabbitMQ has it, zero means no limit of the client's own.
         Ok(0) => Ok(config.prefetch),
         Ok(count) if count <= config.max_prefetch => Ok(count),
-        _ => Err(Refused::titled(
-            stomp::Title::InvalidHeader,
+        _ => Err(Refused::new(
             CloseReason::Protocol,
             format!(
                 "SUBSCRIBE has a prefetch-count that is no number from 0 to {}",

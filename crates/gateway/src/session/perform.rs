@@ -10,7 +10,8 @@ use stomp::action::{Held, Publish};
 use tokio::time::Instant;
 
 use super::ending::End;
-use super::{Awaited, Performed, Session, Step, Then};
+use super::performed::Performed;
+use super::{Awaited, Session, Step, Then};
 use crate::authorise::Credentials;
 use crate::relay::Refused;
 use crate::transport::Transport;

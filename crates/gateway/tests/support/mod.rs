@@ -94,6 +94,10 @@ impl Node {
         Self { address, stomp_address, metrics, stop: Some(stop), run }
     }
 
+    pub(crate) fn stomp_address(&self) -> SocketAddr {
+        self.stomp_address.expect("STOMP over TCP is on")
+    }
+
     /// Asks the node to stop; [`stopped`](Self::stopped) waits for it.
     pub(crate) fn stop(&mut self) {
         self.stop.take();

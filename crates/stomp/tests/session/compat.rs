@@ -49,6 +49,7 @@ fn the_heart_beats_offered_are_kept() {
 fn an_error_has_its_title_as_message_and_says_the_rest_in_its_body() {
     for (frame, title, body) in [
         ("SEND x:y", "Missing destination", "SEND needs the header \"destination\"\n"),
+        ("BEGIN x:y", "Missing transaction", "BEGIN needs the header \"transaction\"\n"),
         ("ACK x:y", "Missing header", "ACK needs the header \"id\"\n"),
         (
             "COMMIT transaction:t",
@@ -64,7 +65,7 @@ fn an_error_has_its_title_as_message_and_says_the_rest_in_its_body() {
         (
             "SUBSCRIBE id:1 destination:/topic/a ack:maybe",
             "Processing error",
-            "SUBSCRIBE has ack:maybe, which should be auto, client or client-individual\n",
+            "SUBSCRIBE has ack:maybe, which should be auto, client or client-individual",
         ),
     ] {
         check(&format!(

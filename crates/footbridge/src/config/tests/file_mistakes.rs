@@ -203,6 +203,27 @@ fn a_value_of_the_wrong_type_shows_a_right_one() {
               = right would be prefixes = { "/amq/queue" = "amq-queue" }"#]],
     );
     check(
+        "[gateway]\ncompat = 'rabbit'\nack_scope = 'connection'\nnack_requeue = 'yes'",
+        expect![[r#"
+            3 mistakes in the configuration
+
+            footbridge.toml:2:10: gateway.compat: unknown variant `rabbit`, expected `footbridge` or `rabbitmq`
+              |
+            2 | compat = 'rabbit'
+              |          ^^^^^^^^
+
+            footbridge.toml:3:13: gateway.ack_scope: unknown variant `connection`, expected `subscription` or `session`
+              |
+            3 | ack_scope = 'connection'
+              |             ^^^^^^^^^^^^
+
+            footbridge.toml:4:16: gateway.nack_requeue: invalid type: string "yes", expected true or false
+              |
+            4 | nack_requeue = 'yes'
+              |                ^^^^^
+              = right would be nack_requeue = true"#]],
+    );
+    check(
         "[destinations.prefixes]\n'/x' = 'topics'",
         expect![[r#"
         footbridge.toml:2:8: destinations.prefixes: unknown variant `topics`, expected one of `topic`, `queue`, `exchange`, `amq-queue`, `temp-queue`, `reply-queue`, `user`, `group`, `app`, `off`

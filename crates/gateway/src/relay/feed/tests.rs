@@ -138,6 +138,17 @@ fn a_named_queue_is_for_who_may_subscribe_to_it() {
 }
 
 #[test]
+fn a_queue_sends_what_it_gives_up_only_where_its_owner_may() {
+    let text = "id:1\ndestination:/topic/a\nx-dead-letter-exchange:amq.topic";
+    assert_eq!(open(text), Feed::Own);
+    let refused = feed(&Clerk, text).unwrap_err();
+    assert_eq!(
+        (refused.reason, &*refused.message),
+        (CloseReason::Forbidden, "SEND /exchange/amq.topic")
+    );
+}
+
+#[test]
 fn with_rabbitmqs_manners_a_kept_queue_goes_with_its_consumer() {
     let options = |compat, feed: &Feed, auto_delete| {
         let said = QueueOptions { auto_delete, ..QueueOptions::default() };

@@ -127,6 +127,19 @@ fn what_means_nothing_is_an_error_that_says_what_would() {
 }
 
 #[test]
+fn what_a_queue_gives_up_is_sent_somewhere() {
+    let of = |text: &str| dead_letters(&asked(text).queue).map(|dead| dead.to_string());
+    assert_eq!(of("x-max-length:1\nx-dead-letter-routing-key:k"), None);
+    assert_eq!(of("x-dead-letter-exchange:x").as_deref(), Some("/exchange/x"));
+    let keyed =
+        |exchange| of(&format!("x-dead-letter-exchange:{exchange}\nx-dead-letter-routing-key:k"));
+    assert_eq!(keyed("x").as_deref(), Some("/exchange/x/k"));
+    assert_eq!(keyed("").as_deref(), Some("/queue/k"));
+    let long = mistake(&format!("x-dead-letter-exchange:{}", "x".repeat(256)));
+    assert!(long.ends_with("a name of at most 255 bytes without control characters"), "{long}");
+}
+
+#[test]
 fn of_a_header_that_is_repeated_the_first_counts() {
     let queue = asked("x-max-length:1\nx-max-length:2").queue;
     assert_eq!(queue.arguments, [("x-max-length".into(), Argument::Integer(1))]);
