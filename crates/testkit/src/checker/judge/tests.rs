@@ -1,5 +1,8 @@
 //! Histories by hand: one that is right, and each way of being wrong.
 
+use stomp::action::AckMode;
+
+use super::super::Destination;
 use super::*;
 
 const TOPIC: Destination = Destination { kind: Kind::Topic, number: 0 };
@@ -24,19 +27,32 @@ fn connected(number: u32) -> Event {
 
 fn subscribe(number: u32, destination: Destination) -> [Event; 2] {
     let subscription = of(number);
-    [Event::Subscribing { subscription, destination }, Event::Subscribed(subscription)]
+    [subscribing(subscription, destination), Event::Subscribed(subscription)]
+}
+
+fn subscribing(subscription: SubscriptionId, destination: Destination) -> Event {
+    Event::Subscribing { subscription, destination, ack: AckMode::Auto }
+}
+
+fn sent(message: MessageId) -> Event {
+    Event::Sent { message, transaction: None }
 }
 
 fn send(message: MessageId) -> [Event; 2] {
-    [Event::Sent(message), Event::Receipted(message)]
+    [sent(message), Event::Receipted(message)]
+}
+
+/// A delivery where its number says nothing, for nothing is acknowledged.
+fn received(subscription: SubscriptionId, message: MessageId, redelivered: bool) -> Event {
+    Event::Received { delivery: DeliveryId { subscription, number: 0 }, message, redelivered }
 }
 
 fn receive(number: u32, message: MessageId) -> [Event; 1] {
-    [Event::Received { subscription: of(number), message, redelivered: false }]
+    [received(of(number), message, false)]
 }
 
 fn again(number: u32, message: MessageId) -> [Event; 1] {
-    [Event::Received { subscription: of(number), message, redelivered: true }]
+    [received(of(number), message, true)]
 }
 
 fn closed(number: u32) -> [Event; 1] {
@@ -51,6 +67,10 @@ fn history(parts: impl IntoIterator<Item = Vec<Event>>) -> History {
 macro_rules! history {
     ($($part:expr),* $(,)?) => { history([$($part.to_vec()),*]) };
 }
+
+// Behind the macro, which they use.
+mod acknowledgements;
+mod transactions;
 
 #[track_caller]
 fn check(history: &History, expected: &[&str]) {
@@ -70,14 +90,13 @@ fn a_history_in_which_all_is_well_holds() {
     let (one, two) = (to(TOPIC, 0), to(TOPIC, 1));
     let (three, four) = (to(QUEUE, 0), to(QUEUE, 1));
     let queue = SubscriptionId { session: session(1), number: 1 };
-    let delivered =
-        |message| [Event::Received { subscription: queue, message, redelivered: false }];
+    let delivered = |message| [received(queue, message, false)];
     let history = history![
         subscribe(0, TOPIC),
         subscribe(1, TOPIC),
-        [Event::Subscribing { subscription: queue, destination: QUEUE }, Event::Subscribed(queue)],
+        [subscribing(queue, QUEUE), Event::Subscribed(queue)],
         // A delivery may overtake the receipt.
-        [Event::Sent(one)],
+        [sent(one)],
         receive(0, one),
         send(two),
         [Event::Receipted(one)],
@@ -123,11 +142,8 @@ fn who_subscribes_after_the_send_or_leaves_misses_nothing() {
     check(&late, &[]);
     // The receipt of the SUBSCRIBE decides, for until then it may not be in force.
     let subscription = of(1);
-    let unconfirmed = history![
-        [Event::Subscribing { subscription, destination: TOPIC }],
-        send(one),
-        [Event::Subscribed(subscription)],
-    ];
+    let unconfirmed =
+        history![[subscribing(subscription, TOPIC)], send(one), [Event::Subscribed(subscription)],];
     check(&unconfirmed, &[]);
     let left = history![subscribe(1, TOPIC), send(one), [Event::Unsubscribing(subscription)]];
     check(&left, &[]);
@@ -166,10 +182,10 @@ fn a_queue_message_that_no_consumer_gets_is_lost() {
 #[test]
 fn a_message_without_a_receipt_may_be_lost_but_should_have_one() {
     let one = to(TOPIC, 0);
-    let history = history![subscribe(1, TOPIC), [Event::Sent(one)]];
+    let history = history![subscribe(1, TOPIC), [sent(one)]];
     check(&history, &["message 0 from session 0 to topic 0, sent at 4.0ms"]);
     assert_eq!(judge(&history, Rules::default()).outstanding(), 1);
-    let arrived = history![subscribe(1, TOPIC), [Event::Sent(one)], receive(1, one)];
+    let arrived = history![subscribe(1, TOPIC), [sent(one)], receive(1, one)];
     check(&arrived, &["message 0 from session 0 to topic 0, sent at 4.0ms"]);
 }
 
@@ -357,8 +373,7 @@ fn a_frame_that_nothing_accounts_for_is_found() {
 #[test]
 fn a_closed_session_is_found_and_excused_where_closes_are_allowed() {
     let (one, two) = (to(TOPIC, 0), to(TOPIC, 1));
-    let history =
-        history![subscribe(1, TOPIC), send(one), [Event::Sent(two)], closed(0), closed(1),];
+    let history = history![subscribe(1, TOPIC), send(one), [sent(two)], closed(0), closed(1),];
     check(
         &history,
         &[
@@ -378,7 +393,7 @@ fn where_closes_are_allowed_a_receipted_message_must_still_reach_those_who_stay(
     let queue = SubscriptionId { session: session(1), number: 1 };
     let history = history![
         subscribe(1, TOPIC),
-        [Event::Subscribing { subscription: queue, destination: QUEUE }, Event::Subscribed(queue)],
+        [subscribing(queue, QUEUE), Event::Subscribed(queue)],
         send(one),
         send(two),
         closed(0),
@@ -410,8 +425,9 @@ fn a_verdict_reads_well() {
     ];
     assert_eq!(
         judge(&history, Rules::default()).to_string(),
-        "2 sessions, 1 closed; 2 messages sent, 2 receipted; 1 deliveries, of which repeats: 0 of \
-         topics, 0 of queues\n  4.0ms to 7.0ms: RabbitMQ killed; 1 sent and 1 receipted meanwhile\nVIOLATIONS: 2\n  sessions closed: \
+        "2 sessions, 1 closed; 2 messages sent, 2 receipted, 0 aborted; 0 transactions committed; 1 \
+         deliveries, 0 acknowledged and 0 refused, of which repeats: 0 of topics, 0 of queues\n  \
+         4.0ms to 7.0ms: RabbitMQ killed; 1 sent and 1 receipted meanwhile\nVIOLATIONS: 2\n  sessions closed: \
          1\n    session 0 at 11.0ms: 1001 going away\n  receipted and lost: 1\n    message 0 from \
          session 0 to topic 0, sent at 5.0ms, receipted at 6.0ms, did not come to subscription 0 of \
          session 1"
