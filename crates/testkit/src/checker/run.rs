@@ -224,33 +224,35 @@ impl Checker {
         self.leave.send_modify(|leave| leave.end = false);
         let looks = self.shared.plan.looks(self.shared.urls.len());
         let count = looks.len();
-        for plan in looks {
-            let first = plan.node;
-            let nodes = (0..self.shared.urls.len()).map(|n| (first + n) % self.shared.urls.len());
-            let mut opened = None;
-            let mut why = String::new();
-            for node in nodes {
-                match Session::open(self.shared.clone(), SessionPlan { node, ..plan.clone() }).await
-                {
-                    Ok(session) => {
-                        opened = Some(session);
-                        break;
-                    }
-                    Err(error) => why = error.to_string(),
+        for look in looks {
+            match self.open_anywhere(look).await {
+                Ok(session) => {
+                    let leave = self.leave.subscribe();
+                    self.sessions.spawn(async move {
+                        session.run(&mut std::iter::empty(), 0, leave).await;
+                    });
+                }
+                Err(error) => {
+                    let session = self.shared.recorder.next_session();
+                    let what = format!("the queues cannot be looked at: {error}");
+                    self.record(Event::Unexpected { session, what });
+                    return self.sessions.len();
                 }
             }
-            let Some(session) = opened else {
-                let session = self.shared.recorder.next_session();
-                let what = format!("the queues cannot be looked at: {why}");
-                self.record(Event::Unexpected { session, what });
-                return self.sessions.len();
-            };
-            let leave = self.leave.subscribe();
-            self.sessions.spawn(async move {
-                session.run(&mut std::iter::empty(), 0, leave).await;
-            });
         }
         count
+    }
+
+    /// Opens a session on its node or, where that is away, on the next that is there.
+    async fn open_anywhere(&self, mut plan: SessionPlan) -> Result<Session, ClientError> {
+        let nodes = self.shared.urls.len();
+        for _ in 1..nodes {
+            if let Ok(session) = Session::open(self.shared.clone(), plan.clone()).await {
+                return Ok(session);
+            }
+            plan.node = (plan.node + 1) % nodes;
+        }
+        Session::open(self.shared.clone(), plan).await
     }
 
     /// Waits until nothing happens any more: for a moment once nothing is outstanding, longer before,

@@ -3,22 +3,22 @@
 
 mod acknowledge;
 mod consumer;
+mod subscribe;
 mod transaction;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stomp::action::AckMode;
 use stomp::{Command, Frame, header};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use self::consumer::Consumer;
+use self::subscribe::{State, Subscribed};
 use self::transaction::Transaction;
 use super::body;
 use super::client::{Client, ClientError};
-use super::plan::{Ack, Part, Plan, Planned, SessionPlan};
+use super::plan::{Part, Plan, Planned, SessionPlan};
 use super::recorder::Recorder;
 use super::{DeliveryId, Destination, Event, Kind, MessageId};
 use super::{SessionId, SubscriptionId, TransactionId};
@@ -88,19 +88,6 @@ enum Asked {
     Disconnect,
 }
 
-struct Subscribed {
-    destination: Destination,
-    consumer: Consumer,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Subscribing,
-    Live,
-    Unsubscribing,
-}
-
 /// Whether a session goes on.
 enum Next {
     Go,
@@ -157,17 +144,6 @@ impl Session {
             self.record_close(error);
         }
         (sent, ended.is_ok())
-    }
-
-    async fn subscribe_all(&mut self) -> Result<(), ClientError> {
-        for (destination, ack) in self.plan.subscriptions.clone() {
-            self.subscribe(destination, ack).await?;
-        }
-        while self.subscriptions.values().any(|subscribed| subscribed.state != State::Live) {
-            let frame = self.client.next().await?;
-            self.see(frame).await?;
-        }
-        Ok(())
     }
 
     async fn drive(
@@ -265,48 +241,6 @@ impl Session {
             self.publish(Planned { destination, size, pause, part: None }).await?;
         }
         self.shared.recorder.conclude();
-        Ok(())
-    }
-
-    async fn subscribe(&mut self, destination: Destination, ack: Ack) -> Result<(), ClientError> {
-        let number = self.next_subscription;
-        self.next_subscription += 1;
-        let (consumer, state) = (Consumer::new(ack), State::Subscribing);
-        self.subscriptions.insert(number, Subscribed { destination, consumer, state });
-        let subscription = self.subscription(number);
-        self.record(Event::Subscribing { subscription, destination, ack: ack.mode() });
-        let mode = match ack.mode() {
-            AckMode::Auto => "auto",
-            AckMode::Client => "client",
-            AckMode::ClientIndividual => "client-individual",
-        };
-        let mut frame = Frame::new(Command::Subscribe)
-            .with_header(header::ID, number.to_string())
-            .with_header(header::DESTINATION, self.name(destination))
-            .with_header(header::ACK, mode);
-        if let Some(prefetch) = ack.prefetch() {
-            frame = frame.with_header("prefetch-count", prefetch.to_string());
-        }
-        self.ask(frame, Asked::Subscribe(number)).await
-    }
-
-    /// Unsubscribes from topics; once that is confirmed, it subscribes to them again.
-    async fn leave_topics(&mut self) -> Result<(), ClientError> {
-        let live: Vec<u32> = self
-            .subscriptions
-            .iter_mut()
-            .filter(|(_, s)| s.destination.kind == Kind::Topic && s.state == State::Live)
-            .map(|(number, subscribed)| {
-                subscribed.state = State::Unsubscribing;
-                *number
-            })
-            .collect();
-        for number in live {
-            self.record(Event::Unsubscribing(self.subscription(number)));
-            let frame =
-                Frame::new(Command::Unsubscribe).with_header(header::ID, number.to_string());
-            self.ask(frame, Asked::Unsubscribe(number)).await?;
-        }
         Ok(())
     }
 
