@@ -1,6 +1,6 @@
 //! What a subscription got, in which order, and what became of each delivery.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use stomp::action::AckMode;
@@ -29,8 +29,12 @@ pub(super) struct Subscription {
     pub(super) late: Vec<Violation>,
     /// Unmarked first deliveries out of the senders' order; a violation in any case.
     pub(super) late_unmarked: Vec<Violation>,
-    /// What has to be acknowledged; nothing with `ack:auto`.
+    /// What has to be acknowledged, in order; nothing with `ack:auto`.
     pub(super) deliveries: Vec<Delivered>,
+    /// The places of those that nothing was said to.
+    open: BTreeSet<usize>,
+    /// The places of those that something was said to, by what, until it has its receipt.
+    said: HashMap<Answer, Vec<usize>>,
     /// By the delivery that they name, the places of its ACKs and NACKs that ask for a receipt.
     asked: HashMap<u32, usize>,
 }
@@ -52,7 +56,7 @@ pub(super) struct Delivered {
 }
 
 /// What its consumer has said to a delivery.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Answer {
     Nothing,
     /// An ACK that names this delivery has no receipt yet.
@@ -86,6 +90,8 @@ impl Subscription {
             late: Vec::new(),
             late_unmarked: Vec::new(),
             deliveries: Vec::new(),
+            open: BTreeSet::new(),
+            said: HashMap::new(),
             asked: HashMap::new(),
         }
     }
@@ -125,6 +131,7 @@ impl Subscription {
     ) {
         if self.ack != AckMode::Auto {
             let (number, answer) = (delivery.number, Answer::Nothing);
+            self.open.insert(self.deliveries.len());
             self.deliveries.push(Delivered { number, message, place, at, answer });
         }
     }
@@ -134,26 +141,33 @@ impl Subscription {
         if !matches!(answer, Answer::Within(_)) {
             self.asked.insert(number, place);
         }
-        for delivery in &mut self.deliveries {
-            let covered = match self.ack {
-                AckMode::Client => delivery.number <= number,
-                AckMode::Auto | AckMode::ClientIndividual => delivery.number == number,
-            };
-            if covered && delivery.answer == Answer::Nothing {
-                delivery.answer = answer;
+        let end = self.deliveries.partition_point(|delivery| delivery.number <= number);
+        let start = match self.ack {
+            AckMode::Client => 0,
+            AckMode::Auto | AckMode::ClientIndividual => {
+                self.deliveries.partition_point(|delivery| delivery.number < number)
             }
+        };
+        let covered: Vec<usize> = self.open.range(start..end).copied().collect();
+        for &place in &covered {
+            self.open.remove(&place);
+            self.deliveries[place].answer = answer;
         }
+        self.said.entry(answer).or_default().extend(covered);
     }
 
-    /// Turns one answer into another; says whose.
+    /// Turns an answer that has no receipt into what came of it; says whose.
     pub(super) fn turn(&mut self, from: Answer, into: Answer) -> Vec<MessageId> {
-        let turned = self.deliveries.iter_mut().filter(|delivery| delivery.answer == from);
-        turned
-            .map(|delivery| {
-                delivery.answer = into;
-                delivery.message
-            })
-            .collect()
+        let places = self.said.remove(&from).unwrap_or_default();
+        if into == Answer::Nothing {
+            self.open.extend(&places);
+        }
+        let turned = places.into_iter().map(|place| {
+            let delivery = &mut self.deliveries[place];
+            delivery.answer = into;
+            delivery.message
+        });
+        turned.collect()
     }
 
     /// The place of the ACK or NACK that names `number` and has a receipt now.
