@@ -1,6 +1,7 @@
 //! RabbitMQ is killed, cut off or blocked while hundreds of sessions on two gateways exchange
-//! receipted messages: no session closes, no receipted message is lost, order per sender holds, and
-//! what comes twice says so. Messages are sent during each outage too.
+//! receipted messages, alone and in transactions, and acknowledge them: no session closes, no receipted
+//! message is lost, order per sender holds, what comes twice says so, nothing that was acknowledged
+//! comes again, and a transaction comes whole or not at all. Messages are sent during each outage too.
 //!
 //! Each test prints its seed; `FOOTBRIDGE_SEED` replays it.
 
@@ -8,7 +9,7 @@ mod support;
 
 use std::time::Duration;
 
-use testkit::checker::{self, Fault, Plan, Rig, Shape};
+use testkit::checker::{self, Counts, Fault, Plan, Rig, Shape};
 use testkit::{Proxy, RabbitMq};
 
 use crate::support::{Node, Settings};
@@ -46,13 +47,16 @@ async fn check(mut rig: Rig, shape: Shape) {
         urls.push(node.websocket().await);
     }
     let plan = Plan::new(seed, &shape);
-    let messages = plan.messages_per_session() as usize * plan.sessions.len();
+    let messages = plan.messages_in_all();
     let verdict = checker::check(plan, urls, &mut rig).await.expect("the run is made");
     println!("{verdict}");
     let logs = || nodes.iter().map(Node::log).collect::<Vec<_>>().join("\n");
     assert!(verdict.holds(), "seed {seed}\n{verdict}\n{}", logs());
-    // Nothing was judged by default: everything was sent, also while the faults were in force.
-    assert_eq!((verdict.counts.sent, verdict.counts.receipted), (messages, messages));
+    // Nothing was judged by default: everything was sent, also while the faults were in force, and there
+    // was something of each sort.
+    let Counts { sent, receipted, aborted, committed, acked, nacked, .. } = verdict.counts;
+    assert_eq!((sent, receipted + aborted), (messages, messages));
+    assert!([aborted, committed, acked, nacked].iter().all(|count| *count > 0), "{verdict}");
     assert_eq!(verdict.counts.faults.len(), shape.faults.len());
     for span in &verdict.counts.faults {
         assert!(span.sent >= shape.sessions as usize, "{span:?}");

@@ -106,12 +106,13 @@ fn show(checker: &Checker) -> std::io::Result<()> {
     let now = *checker.progress().borrow();
     let (unanswered, oldest) = checker.unanswered();
     say(format_args!(
-        "{:4.0} s  {} sessions  {} sent  {unanswered} without receipt (oldest {:.1} s)  {} delivered",
+        "{:4.0} s  {} sessions  {} sent  {unanswered} without receipt (oldest {:.1} s)  {} delivered  {} acknowledged",
         checker.elapsed().as_secs_f64(),
         now.sessions,
         now.sent,
         oldest.as_secs_f64(),
         now.received,
+        now.acked,
     ))
 }
 

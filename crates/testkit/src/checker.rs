@@ -1,5 +1,5 @@
 //! The checker: drives publishers and subscribers while faults happen, records what was confirmed and
-//! what arrived, and judges loss, order and repeats.
+//! what arrived, and judges loss, order, repeats, acknowledgements and transactions.
 //!
 //! A [`Plan`] is drawn from a seed; [`check`] runs it against nodes, with a [`Rig`] that the faults
 //! are done to; every session records in a [`History`]; [`judge`] turns that into a [`Verdict`] and
@@ -24,12 +24,15 @@ mod recorder;
 mod run;
 mod session;
 mod verdict;
+mod violation;
 
 pub use client::{Client, ClientError};
 pub use fault::{Fault, FaultError, Rig};
-pub use history::{Destination, Event, History, Kind, MessageId, SessionId, SubscriptionId};
+pub use history::{DeliveryId, Destination, Event, History, Kind, MessageId};
+pub use history::{SessionId, SubscriptionId, TransactionId};
 pub use judge::{Rules, judge};
-pub use plan::{Ack, Plan, Planned, SessionPlan, Shape, Stage, seed};
+pub use plan::{Ack, Fate, Part, Plan, Planned, SessionPlan, Shape, Stage, seed};
 pub use recorder::Progress;
 pub use run::{CheckError, Checker, check};
-pub use verdict::{Counts, FaultSpan, Verdict, Violation};
+pub use verdict::{Counts, FaultSpan, Verdict};
+pub use violation::{GivenBack, Unanswered, Violation};

@@ -22,8 +22,9 @@ enum Command {
     Rabbitmq,
     /// Start a Redis, print its URI and process id, and end it with this process.
     Redis,
-    /// Exchange messages through running nodes, and judge loss, order and repeats. Meanwhile kill
-    /// what you like. Ends with 1 if anything was wrong.
+    /// Exchange messages through running nodes, alone and in transactions, acknowledge them, and judge
+    /// loss, order, repeats, acknowledgements and transactions. Meanwhile kill what you like. Ends
+    /// with 1 if anything was wrong.
     Check(check::Command),
 }
 

@@ -1,12 +1,15 @@
 //! What happened, in the order in which the checker saw it.
 //!
 //! What always holds: an act of the checker is recorded before its first byte is written (`Sent`,
-//! `Subscribing`, `Unsubscribing`), and what it hears is recorded after its last byte was read
-//! (`Receipted`, `Subscribed`, `Received`). So `Subscribed` before `Sent` in a history means that the
-//! subscription was confirmed before the message left, whatever sessions the two belong to.
+//! `Subscribing`, `Acking`, `Committing`), and what it hears is recorded after its last byte was read
+//! (`Receipted`, `Subscribed`, `Acked`, `Committed`, `Received`). So `Subscribed` before `Sent` in a
+//! history means that the subscription was confirmed before the message left, whatever sessions the two
+//! belong to.
 
 use std::fmt;
 use std::time::Duration;
+
+use stomp::action::AckMode;
 
 use super::Fault;
 
@@ -54,6 +57,24 @@ pub struct MessageId {
     pub number: u32,
 }
 
+/// A MESSAGE that came: the `number`th of its subscription, from 0, whatever was in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId {
+    /// The subscription that it names.
+    pub subscription: SubscriptionId,
+    /// Its place among what came to the subscription.
+    pub number: u32,
+}
+
+/// A transaction: the `number`th of its session, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransactionId {
+    /// Whose it is.
+    pub session: SessionId,
+    /// From 0, per session.
+    pub number: u32,
+}
+
 /// Something that the checker did or saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -70,6 +91,8 @@ pub enum Event {
         subscription: SubscriptionId,
         /// Its destination.
         destination: Destination,
+        /// How it acknowledges.
+        ack: AckMode,
     },
     /// The RECEIPT of the SUBSCRIBE came.
     Subscribed(SubscriptionId),
@@ -77,14 +100,43 @@ pub enum Event {
     Unsubscribing(SubscriptionId),
     /// The RECEIPT of the UNSUBSCRIBE came.
     Unsubscribed(SubscriptionId),
-    /// SEND, with a receipt asked for, is about to be written.
-    Sent(MessageId),
-    /// The RECEIPT of the SEND came.
+    /// SEND is about to be written. One outside of transactions asks for a receipt; one in a transaction
+    /// is covered by that of the COMMIT or ABORT.
+    Sent {
+        /// The message.
+        message: MessageId,
+        /// The transaction it is in.
+        transaction: Option<TransactionId>,
+    },
+    /// The RECEIPT of a SEND outside of transactions came.
     Receipted(MessageId),
+    /// COMMIT is about to be written.
+    Committing(TransactionId),
+    /// The RECEIPT of the COMMIT came.
+    Committed(TransactionId),
+    /// ABORT is about to be written.
+    Aborting(TransactionId),
+    /// The RECEIPT of the ABORT came.
+    Aborted(TransactionId),
+    /// ACK is about to be written. With `ack:client` it covers all that its subscription got before and
+    /// that is not settled. One outside of transactions asks for a receipt, as with `Sent`.
+    Acking {
+        /// What it names.
+        delivery: DeliveryId,
+        /// The transaction it is in.
+        transaction: Option<TransactionId>,
+    },
+    /// The RECEIPT of an ACK outside of transactions came.
+    Acked(DeliveryId),
+    /// NACK with `requeue:true` is about to be written, outside of transactions. With `ack:client` it
+    /// covers what an ACK would.
+    Nacking(DeliveryId),
+    /// The RECEIPT of the NACK came.
+    Nacked(DeliveryId),
     /// A MESSAGE came whose body is a message of this run, whole.
     Received {
-        /// The subscription that it names.
-        subscription: SubscriptionId,
+        /// The delivery.
+        delivery: DeliveryId,
         /// The message.
         message: MessageId,
         /// Whether it says `redelivered:true`.
@@ -106,7 +158,8 @@ pub enum Event {
         /// What the server or the socket said.
         why: String,
     },
-    /// The checker waits for no message any more, and begins to end its sessions.
+    /// The checker waits for nothing any more, and begins to end its sessions. What connects later only
+    /// looks what is left in the queues.
     Settled,
     /// A session ended: the RECEIPT of its DISCONNECT came.
     Ended(SessionId),
@@ -163,6 +216,12 @@ impl fmt::Display for SessionId {
 impl fmt::Display for SubscriptionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "subscription {} of {}", self.number, self.session)
+    }
+}
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "transaction {} of {}", self.number, self.session)
     }
 }
 

@@ -13,17 +13,42 @@
 //! - **Repeats.** A message that comes to a subscription again is marked `redelivered:true`. Of all the
 //!   times that it comes to the consumers of a queue, one at most is unmarked; which consumer reads
 //!   first says nothing. A mark on a message that comes once is no mistake: it says "maybe".
+//! - **Transactions.** A message in a transaction is sent when its COMMIT is, behind those sent before
+//!   and in the order of their SENDs, and is receipted by the COMMIT's receipt. Without a COMMIT, and
+//!   after an ABORT, it comes to nobody. Each COMMIT and ABORT gets its receipt. A COMMIT without one
+//!   may have taken effect in part.
+//! - **Acknowledgements.** A delivery is acknowledged once its ACK's receipt came, or that of the COMMIT
+//!   which the ACK was in. Its message does not come again. What a consumer gave back, by NACK or
+//!   because its session was closed, comes again, unless another delivery of it is acknowledged. In the
+//!   end every delivery that is to be acknowledged is.
 //! - **Nothing else.** No message that was not sent, none at a subscription to another destination,
 //!   none before its SUBSCRIBE was written or after its UNSUBSCRIBE was receipted; no session closes.
+//!
+//! That nothing comes again is promised per node, which remembers what its sessions have acknowledged:
+//! RabbitMQ forgets, when it is killed, ACKs that it had not written yet. So it is judged among the
+//! consumers on a node; of what comes to a session that looks what is left in the queues once all is
+//! settled, wherever it looks; and not of what a session acknowledged that was closed where that is
+//! allowed, for its node may be gone. Only what surely left the node after the acknowledgement counts:
+//! it came to the same session behind the receipt, or to another one behind the receipt of something
+//! that was asked for when the acknowledgement was receipted already.
 //!
 //! Not judged: that a topic message receipted before a SUBSCRIBE was written does not reach it. A
 //! receipt says that the broker has the message, not that every node has passed it on.
 
+mod conclusion;
+mod message;
+mod subscription;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::verdict::{Counts, FaultSpan, Verdict, Violation};
-use super::{Destination, Event, History, Kind, MessageId, SessionId, SubscriptionId};
+use self::message::{Acknowledgement, Fate, Message, Release, Transaction};
+use self::subscription::{Answer, Subscription};
+use super::verdict::{Counts, FaultSpan, Verdict};
+use super::violation::Violation;
+use super::{
+    DeliveryId, Event, History, Kind, MessageId, SessionId, SubscriptionId, TransactionId,
+};
 
 /// What the run permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,115 +73,116 @@ struct Judge {
     rules: Rules,
     /// Ordered, so that the same history always gives the same text.
     messages: BTreeMap<MessageId, Message>,
+    transactions: BTreeMap<TransactionId, Transaction>,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    sessions: HashMap<SessionId, Session>,
     closed: HashSet<SessionId>,
     settled: bool,
+    /// How many messages were let go.
+    released: u64,
     violations: Vec<Violation>,
     counts: Counts,
 }
 
-struct Message {
-    sent: usize,
-    sent_at: Duration,
-    receipted_at: Option<Duration>,
-    /// How often it reached a consumer unmarked. Of a topic's message nothing is noted here.
-    unmarked: u32,
-    /// Whether a consumer of its queue has got it.
-    consumed: bool,
-}
-
-struct Subscription {
-    destination: Destination,
-    subscribed: Option<usize>,
-    unsubscribing: bool,
-    unsubscribed: bool,
-    got: HashSet<MessageId>,
-    /// The latest first delivery from each sender, with its number.
-    latest: HashMap<SessionId, MessageId>,
-    /// The same of those that were not marked.
-    latest_unmarked: HashMap<SessionId, MessageId>,
-    /// First deliveries out of the senders' order; a violation if it is the only consumer.
-    late: Vec<Violation>,
-    /// Unmarked first deliveries out of the senders' order; a violation in any case.
-    late_unmarked: Vec<Violation>,
+#[derive(Clone, Copy)]
+struct Session {
+    node: usize,
+    /// The place of the last of its frames that is known to have been read: what comes now left the node
+    /// after it.
+    heard: usize,
 }
 
 impl Judge {
     fn see(&mut self, place: usize, at: Duration, event: &Event) {
-        match event {
-            Event::Connected { .. } => self.counts.sessions += 1,
-            Event::Subscribing { subscription, destination } => {
-                self.subscriptions.insert(*subscription, Subscription::new(*destination));
+        match *event {
+            Event::Connected { session, node } => {
+                self.counts.sessions += 1;
+                self.sessions.insert(session, Session { node, heard: 0 });
+            }
+            Event::Subscribing { subscription, destination, ack } => {
+                let made = Subscription::new(destination, ack, place, self.settled);
+                self.subscriptions.insert(subscription, made);
             }
             Event::Subscribed(id) => {
-                if let Some(subscription) = self.subscriptions.get_mut(id) {
+                if let Some(subscription) = self.subscriptions.get_mut(&id) {
                     subscription.subscribed = Some(place);
+                    let subscribing = subscription.subscribing;
+                    self.heard(id.session, subscribing);
                 }
             }
             Event::Unsubscribing(id) => {
-                if let Some(subscription) = self.subscriptions.get_mut(id) {
+                if let Some(subscription) = self.subscriptions.get_mut(&id) {
                     subscription.unsubscribing = true;
                 }
             }
             Event::Unsubscribed(id) => {
-                if let Some(subscription) = self.subscriptions.get_mut(id) {
+                if let Some(subscription) = self.subscriptions.get_mut(&id) {
                     subscription.unsubscribed = true;
                 }
             }
-            Event::Sent(id) => {
-                self.counts.sent += 1;
-                self.in_force().for_each(|span| span.sent += 1);
-                let message = Message {
-                    sent: place,
-                    sent_at: at,
-                    receipted_at: None,
-                    unmarked: 0,
-                    consumed: false,
-                };
-                self.messages.insert(*id, message);
-            }
+            Event::Sent { message, transaction } => self.sent(message, transaction, place, at),
             Event::Receipted(id) => {
-                self.counts.receipted += 1;
-                self.in_force().for_each(|span| span.receipted += 1);
-                if let Some(message) = self.messages.get_mut(id) {
-                    message.receipted_at.get_or_insert(at);
+                self.receipted(id, at);
+                let release = self.messages.get(&id).and_then(|message| message.release);
+                if let Some(release) = release {
+                    self.heard(id.sender, release.place);
                 }
             }
-            Event::Received { subscription, message, redelivered } => {
-                self.received(*subscription, *message, *redelivered, at);
+            Event::Committing(id) => self.commit(id, place, at),
+            Event::Committed(id) => self.committed(id, place, at),
+            Event::Aborting(id) => self.abort(id, at),
+            Event::Aborted(id) => {
+                let transaction = self.transactions.entry(id).or_default();
+                transaction.fate = Fate::Aborted;
+                self.counts.aborted += transaction.messages.len();
+            }
+            Event::Acking { delivery, transaction } => self.ack(delivery, transaction, place),
+            Event::Acked(id) => {
+                self.settle(id, Answer::Acking(id.number), Answer::Acked, place, at)
+            }
+            Event::Nacking(DeliveryId { subscription, number }) => {
+                if let Some(subscription) = self.subscriptions.get_mut(&subscription) {
+                    subscription.answer(number, Answer::Nacking(number), place);
+                }
+            }
+            Event::Nacked(id) => {
+                self.settle(id, Answer::Nacking(id.number), Answer::Nacked, place, at);
+            }
+            Event::Received { delivery, message, redelivered } => {
+                self.received(delivery, message, redelivered, place, at);
             }
             Event::Stray(_) => self.counts.strays += 1,
-            Event::Unexpected { session, what } => {
+            Event::Unexpected { session, ref what } => {
                 let what = what.clone();
-                self.violations.push(Violation::Unexpected { session: *session, what, at });
+                self.violations.push(Violation::Unexpected { session, what, at });
             }
-            Event::Closed { session, why } => {
+            Event::Closed { session, ref why } => {
                 // After the end a socket that breaks loses nothing, but it should not.
                 if !self.settled {
-                    self.closed.insert(*session);
+                    self.closed.insert(session);
                 }
                 self.counts.closed += 1;
                 if !self.rules.closes_allowed {
                     let why = why.clone();
-                    self.violations.push(Violation::Closed { session: *session, why, at });
+                    self.violations.push(Violation::Closed { session, why, at });
                 }
             }
             Event::Settled => self.settled = true,
             Event::Ended(session) => {
                 // Who leaves earlier takes its subscriptions along.
                 if !self.settled {
-                    self.closed.insert(*session);
+                    self.closed.insert(session);
                 }
             }
             Event::FaultBegins(fault) => self.counts.faults.push(FaultSpan {
-                fault: *fault,
+                fault,
                 begun: at,
                 ended: None,
                 sent: 0,
                 receipted: 0,
             }),
             Event::FaultEnded(fault) => {
-                if let Some(span) = self.in_force().find(|span| span.fault == *fault) {
+                if let Some(span) = self.in_force().find(|span| span.fault == fault) {
                     span.ended = Some(at);
                 }
             }
@@ -168,13 +194,129 @@ impl Judge {
         self.counts.faults.iter_mut().filter(|span| span.ended.is_none())
     }
 
-    fn received(
+    /// Notes that the frame at `place` was read by the session's node.
+    fn heard(&mut self, session: SessionId, place: usize) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.heard = session.heard.max(place);
+        }
+    }
+
+    fn sent(
         &mut self,
-        id: SubscriptionId,
-        message: MessageId,
-        redelivered: bool,
+        id: MessageId,
+        transaction: Option<TransactionId>,
+        place: usize,
         at: Duration,
     ) {
+        self.counts.sent += 1;
+        self.in_force().for_each(|span| span.sent += 1);
+        self.messages.insert(id, Message::new(at, transaction));
+        match transaction {
+            Some(transaction) => {
+                self.transactions.entry(transaction).or_default().messages.push(id)
+            }
+            None => self.release(id, place),
+        }
+    }
+
+    /// From now on the message may come.
+    fn release(&mut self, id: MessageId, place: usize) {
+        let rank = self.released;
+        self.released += 1;
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.release = Some(Release { place, rank });
+        }
+    }
+
+    fn receipted(&mut self, id: MessageId, at: Duration) {
+        self.counts.receipted += 1;
+        self.in_force().for_each(|span| span.receipted += 1);
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.receipted_at.get_or_insert(at);
+        }
+    }
+
+    fn commit(&mut self, id: TransactionId, place: usize, at: Duration) {
+        let transaction = self.transactions.entry(id).or_default();
+        transaction.fate = Fate::Committing { place, at };
+        for message in transaction.messages.clone() {
+            self.release(message, place);
+        }
+    }
+
+    fn committed(&mut self, id: TransactionId, place: usize, at: Duration) {
+        let transaction = self.transactions.entry(id).or_default();
+        let asked = match std::mem::replace(&mut transaction.fate, Fate::Committed) {
+            Fate::Committing { place, .. } => place,
+            _ => 0,
+        };
+        self.counts.committed += 1;
+        let (messages, subscriptions) =
+            (transaction.messages.clone(), transaction.subscriptions.clone());
+        for message in messages {
+            self.receipted(message, at);
+        }
+        for by in subscriptions {
+            let Some(subscription) = self.subscriptions.get_mut(&by) else { continue };
+            let messages = subscription.turn(Answer::Within(id), Answer::Acked);
+            self.acknowledged(messages, Acknowledgement { by, place, at });
+        }
+        self.heard(id.session, asked);
+    }
+
+    fn abort(&mut self, id: TransactionId, at: Duration) {
+        let transaction = self.transactions.entry(id).or_default();
+        transaction.fate = Fate::Aborting { at };
+        for subscription in &transaction.subscriptions {
+            if let Some(subscription) = self.subscriptions.get_mut(subscription) {
+                subscription.turn(Answer::Within(id), Answer::Nothing);
+            }
+        }
+    }
+
+    fn ack(&mut self, delivery: DeliveryId, transaction: Option<TransactionId>, place: usize) {
+        let DeliveryId { subscription: by, number } = delivery;
+        let Some(subscription) = self.subscriptions.get_mut(&by) else { return };
+        let answer = match transaction {
+            Some(transaction) => {
+                self.transactions.entry(transaction).or_default().subscriptions.insert(by);
+                Answer::Within(transaction)
+            }
+            None => Answer::Acking(number),
+        };
+        subscription.answer(number, answer, place);
+    }
+
+    /// Notes the receipt of an ACK or NACK.
+    fn settle(&mut self, id: DeliveryId, from: Answer, into: Answer, place: usize, at: Duration) {
+        let by = id.subscription;
+        let Some(subscription) = self.subscriptions.get_mut(&by) else { return };
+        let (asked, messages) = (subscription.asked(id.number), subscription.turn(from, into));
+        match into {
+            Answer::Acked => self.acknowledged(messages, Acknowledgement { by, place, at }),
+            _ => self.counts.nacked += messages.len(),
+        }
+        self.heard(by.session, asked.unwrap_or_default());
+    }
+
+    fn acknowledged(&mut self, messages: Vec<MessageId>, acknowledgement: Acknowledgement) {
+        self.counts.acked += messages.len();
+        for message in messages {
+            if let Some(message) = self.messages.get_mut(&message) {
+                message.acknowledged.get_or_insert(acknowledgement);
+            }
+        }
+    }
+
+    fn received(
+        &mut self,
+        delivery: DeliveryId,
+        message: MessageId,
+        redelivered: bool,
+        place: usize,
+        at: Duration,
+    ) {
+        let id = delivery.subscription;
         self.counts.received += 1;
         let Some(sent) = self.messages.get_mut(&message) else {
             let violation = Violation::NeverSent { message, subscription: id, at };
@@ -191,6 +333,7 @@ impl Judge {
             let destination = subscription.destination;
             return self.violations.push(Violation::Misdirected { message, destination, at });
         }
+        subscription.note_delivery(delivery, message, place, at);
         let again = !subscription.got.insert(message);
         if again {
             match message.destination.kind {
@@ -202,106 +345,53 @@ impl Judge {
         if !redelivered && (again || elsewhere) {
             self.violations.push(Violation::UnmarkedRepeat { message, subscription: id, at });
         }
-        sent.consumed = true;
+        sent.came = Some(place);
         sent.unmarked += u32::from(!redelivered);
-        if !again {
-            subscription.note_order(id, message, redelivered, at);
+        match (sent.release, sent.transaction) {
+            (Some(Release { rank, .. }), _) if !again => {
+                subscription.note_order(id, message, rank, redelivered, at);
+            }
+            (None, Some(transaction)) => {
+                let fate = self.transactions.get(&transaction).map(|transaction| transaction.fate);
+                let aborted = matches!(fate, Some(Fate::Aborting { .. } | Fate::Aborted));
+                let subscription = id;
+                self.violations.push(Violation::Uncommitted {
+                    message,
+                    transaction,
+                    aborted,
+                    subscription,
+                    at,
+                });
+            }
+            _ => {}
         }
-    }
-
-    fn conclude(mut self) -> Verdict {
-        self.judge_order();
-        self.judge_loss();
-        Verdict { violations: self.violations, counts: self.counts }
-    }
-
-    fn judge_order(&mut self) {
-        let mut consumers: HashMap<Destination, usize> = HashMap::new();
-        for subscription in self.subscriptions.values() {
-            *consumers.entry(subscription.destination).or_default() += 1;
-        }
-        for subscription in self.subscriptions.values_mut() {
-            let destination = subscription.destination;
-            let alone = destination.kind == Kind::Topic || consumers[&destination] == 1;
-            self.violations.append(match alone {
-                true => &mut subscription.late,
-                false => &mut subscription.late_unmarked,
+        if let Some(acknowledgement) = sent.acknowledged
+            && self.forbids(acknowledgement, id.session)
+        {
+            let Acknowledgement { by, at: acknowledged_at, .. } = acknowledgement;
+            let subscription = id;
+            self.violations.push(Violation::Acknowledged {
+                message,
+                by,
+                acknowledged_at,
+                subscription,
+                at,
             });
         }
     }
 
-    fn judge_loss(&mut self) {
-        let mut open: HashMap<Destination, Vec<(SubscriptionId, &Subscription)>> = HashMap::new();
-        for (&id, subscription) in &self.subscriptions {
-            let is_open = !subscription.unsubscribing && !self.closed.contains(&id.session);
-            if is_open && subscription.subscribed.is_some() {
-                open.entry(subscription.destination).or_default().push((id, subscription));
-            }
+    /// Whether what comes to `session` now must not be what was acknowledged, see above.
+    fn forbids(&self, acknowledgement: Acknowledgement, session: SessionId) -> bool {
+        let Acknowledgement { by: SubscriptionId { session: by, .. }, place, .. } = acknowledgement;
+        if self.rules.closes_allowed && self.closed.contains(&by) {
+            return false;
         }
-        for (&id, message) in &self.messages {
-            let sent_at = message.sent_at;
-            let Some(receipted_at) = message.receipted_at else {
-                if !(self.rules.closes_allowed && self.closed.contains(&id.sender)) {
-                    self.violations.push(Violation::Unanswered { message: id, sent_at });
-                }
-                continue;
-            };
-            let subscriptions = open.get(&id.destination).map(Vec::as_slice).unwrap_or_default();
-            let lost =
-                |subscription| Violation::Lost { message: id, subscription, sent_at, receipted_at };
-            match id.destination.kind {
-                Kind::Topic => {
-                    let missing = subscriptions.iter().filter(|(_, subscription)| {
-                        subscription.subscribed.is_some_and(|place| place < message.sent)
-                            && !subscription.got.contains(&id)
-                    });
-                    self.violations.extend(missing.map(|&(id, _)| lost(Some(id))));
-                }
-                Kind::Queue => {
-                    if !message.consumed && !subscriptions.is_empty() {
-                        self.violations.push(lost(None));
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Subscription {
-    fn new(destination: Destination) -> Self {
-        Self {
-            destination,
-            subscribed: None,
-            unsubscribing: false,
-            unsubscribed: false,
-            got: HashSet::new(),
-            latest: HashMap::new(),
-            latest_unmarked: HashMap::new(),
-            late: Vec::new(),
-            late_unmarked: Vec::new(),
-        }
-    }
-
-    /// Notes the first delivery of a message.
-    fn note_order(
-        &mut self,
-        subscription: SubscriptionId,
-        message: MessageId,
-        redelivered: bool,
-        at: Duration,
-    ) {
-        let late = |latest: &mut HashMap<_, MessageId>| {
-            let latest = latest.entry(message.sender).or_insert(message);
-            if message.number < latest.number {
-                return Some(Violation::OutOfOrder { message, after: *latest, subscription, at });
-            }
-            *latest = message;
-            None
+        let (Some(here), Some(there)) = (self.sessions.get(&session), self.sessions.get(&by))
+        else {
+            return false;
         };
-        self.late.extend(late(&mut self.latest));
-        if !redelivered {
-            self.late_unmarked.extend(late(&mut self.latest_unmarked));
-        }
+        let promised = self.settled || here.node == there.node;
+        promised && (session == by || here.heard > place)
     }
 }
 

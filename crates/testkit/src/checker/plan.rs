@@ -5,18 +5,34 @@
 //!
 //! A plan counts in messages, not in seconds: faults begin and end when so much has been sent, however
 //! fast the machine is.
+//!
+//! All consumers of a queue acknowledge alike, and are on one node: that nothing acknowledged comes
+//! again after RabbitMQ was killed is what that node remembers. Senders are anywhere.
 
+mod ack;
+mod script;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::{Destination, Fault, Kind};
+pub use self::ack::Ack;
+use self::script::Script;
+pub use self::script::{Fate, Part, Planned};
+use super::{Destination, Fault, Kind, MessageId};
 
 /// The variable that names the seed to replay.
 const SEED: &str = "FOOTBRIDGE_SEED";
+/// Consumers refuse one message in so many when it first comes.
+const REFUSED: u32 = 8;
+/// How many queues one session looks at in the end; a gateway may allow it no more than 100.
+const LOOKED_AT: usize = 50;
+/// While its session has a transaction open, one ACK in so many is in it.
+const WITHIN: u32 = 2;
 
 /// How large a run is; the seed decides the rest.
 #[derive(Clone, Debug)]
@@ -42,12 +58,13 @@ pub struct Shape {
     pub faults: Vec<Fault>,
     /// Messages per session before each fault.
     pub before: u32,
-    /// Messages per session during each fault. Not above `window`, or a fault would not end.
+    /// Messages per session during each fault. With `before`, and with what a COMMIT lets go that was
+    /// sent earlier, not above `window`, or a fault would not end.
     pub during: u32,
     /// Messages per session after the last fault.
     pub after: u32,
-    /// Whether the server may close sessions. They connect again, to the next node, and their queue
-    /// subscriptions acknowledge each message.
+    /// Whether the server may close sessions. They connect again, to the next node, and all their queue
+    /// subscriptions acknowledge.
     pub closes_allowed: bool,
 }
 
@@ -94,40 +111,6 @@ pub struct SessionPlan {
     pub sends_to: Vec<Destination>,
     /// Whether it leaves its topic and subscribes again now and then.
     pub churns: bool,
-}
-
-/// How a subscription acknowledges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ack {
-    /// Not at all.
-    Auto,
-    /// Each message, as soon as it is recorded.
-    Prompt,
-    /// Each message, while the run lets it; until then no further one comes, so that what is sent
-    /// stays in the queue. A run holds these back before each fault, until it is over.
-    Lazy,
-}
-
-impl Ack {
-    /// The `ack` header, and `prefetch-count` if there is one.
-    pub(crate) fn headers(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Ack::Auto => ("auto", None),
-            Ack::Prompt => ("client-individual", None),
-            Ack::Lazy => ("client-individual", Some("1")),
-        }
-    }
-}
-
-/// A message to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Planned {
-    /// Where to.
-    pub destination: Destination,
-    /// The length of its body in bytes.
-    pub size: usize,
-    /// The pause before it.
-    pub pause: Duration,
 }
 
 /// The seed of `FOOTBRIDGE_SEED`, or a new one.
@@ -182,7 +165,7 @@ impl Plan {
     pub fn new(seed: u64, shape: &Shape) -> Plan {
         assert!(shape.sessions > 0 && shape.nodes > 0, "no sessions, or no nodes");
         assert!(shape.topics > 0 && shape.queues > 0, "no topics, or no queues");
-        let in_fault = (shape.before + shape.during) as usize;
+        let in_fault = (shape.before + shape.during + *script::TRANSACTION.end()) as usize;
         assert!(in_fault <= shape.window, "the window is full before a fault could end");
         let mut random = StdRng::seed_from_u64(seed);
         let destination = |kind, number| Destination { kind, number };
@@ -205,15 +188,14 @@ impl Plan {
         }
         for number in 0..shape.queues {
             let consumers = if number % 3 == 2 { random.random_range(2..=3) } else { 1 };
-            let ack = match random.random_range(0..3) {
-                0 => Ack::Lazy,
-                1 if !shape.closes_allowed => Ack::Auto,
-                _ => Ack::Prompt,
-            };
-            for consumer in
-                rand::seq::index::sample(&mut random, sessions.len(), sessions.len().min(consumers))
-            {
-                sessions[consumer].subscriptions.push((destination(Kind::Queue, number), ack));
+            let ack = draw_ack(&mut random, shape.closes_allowed);
+            // No node is without a session: there may be fewer sessions than nodes.
+            let node = sessions[random.random_range(0..sessions.len())].node;
+            let mut near: Vec<&mut SessionPlan> =
+                sessions.iter_mut().filter(|session| session.node == node).collect();
+            near.shuffle(&mut random);
+            for session in near.into_iter().take(consumers) {
+                session.subscriptions.push((destination(Kind::Queue, number), ack));
             }
         }
         let mut faults = shape.faults.clone();
@@ -233,91 +215,99 @@ impl Plan {
 
     /// What a session sends, in order, without end: it goes as far as the run lets it.
     pub fn messages(&self, session: usize) -> impl Iterator<Item = Planned> + Send + use<> {
-        // The golden ratio spreads neighbouring sessions over all seeds.
-        let seed = self.seed ^ (session as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut random = StdRng::seed_from_u64(seed);
-        let destinations = self.sessions[session].sends_to.clone();
-        let (sizes, pace) = (self.sizes.clone(), self.pace.clone());
-        std::iter::from_fn(move || {
-            let destination = *destinations.choose(&mut random)?;
-            // Most are short, as messages are.
-            let size = match random.random_ratio(1, 8) {
-                true => random.random_range(sizes.clone()),
-                false => *sizes.start(),
-            };
-            let pause = random.random_range(pace.clone());
-            Some(Planned { destination, size, pause })
-        })
+        Script {
+            random: self.random(session as u64 + 1),
+            destinations: self.sessions[session].sends_to.clone(),
+            sizes: self.sizes.clone(),
+            pace: self.pace.clone(),
+            open: None,
+        }
     }
 
-    /// How many messages each session sends in the whole run.
+    /// Whether a consumer refuses the message when it comes for the first time. It acknowledges it when
+    /// it comes again, so that it gives back none that another delivery of it has acknowledged.
+    pub(crate) fn refuses(&self, message: MessageId) -> bool {
+        self.random_for(message).random_ratio(1, REFUSED)
+    }
+
+    /// Whether an ACK of the message goes into the transaction that is open.
+    pub(crate) fn acknowledges_within(&self, message: MessageId) -> bool {
+        let mut random = self.random_for(message);
+        random.random_ratio(1, REFUSED);
+        random.random_ratio(1, WITHIN)
+    }
+
+    /// The same draws for the same message, whenever and wherever it comes.
+    fn random_for(&self, message: MessageId) -> StdRng {
+        let MessageId { sender, destination, number } = message;
+        let kind = matches!(destination.kind, Kind::Queue);
+        let to = u64::from(destination.number) << 1 | u64::from(kind);
+        self.random(!(u64::from(sender.0) << 40 ^ to << 20 ^ u64::from(number)))
+    }
+
+    /// One of many sequences of draws.
+    fn random(&self, which: u64) -> StdRng {
+        // The golden ratio spreads neighbouring numbers over all seeds.
+        StdRng::seed_from_u64(self.seed ^ which.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// How many messages each session sends until the run concludes.
     #[must_use]
     pub fn messages_per_session(&self) -> u32 {
         self.stages.iter().map(|stage| stage.before + stage.during).sum::<u32>() + self.after
     }
+
+    /// How many messages there are in a run that no session is closed in: in the end each consumer, and
+    /// who looks what is left, sends a last word to its queues.
+    #[must_use]
+    pub fn messages_in_all(&self) -> usize {
+        let consumers = self.consumers().count();
+        let queues: BTreeSet<_> = self.consumers().map(|(_, queue)| queue).collect();
+        self.messages_per_session() as usize * self.sessions.len() + consumers + queues.len()
+    }
+
+    /// The sessions that look what is left in the queues in the end: each queue is looked at from the
+    /// node next to that of its consumers, which may remember what RabbitMQ has forgotten.
+    pub(crate) fn looks(&self, nodes: usize) -> Vec<SessionPlan> {
+        let mut queues: BTreeMap<usize, BTreeSet<Destination>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for (node, queue) in self.consumers() {
+            if seen.insert(queue) {
+                queues.entry((node + 1) % nodes).or_default().insert(queue);
+            }
+        }
+        let mut looks = Vec::new();
+        for (node, queues) in queues {
+            let queues: Vec<_> = queues.into_iter().map(|queue| (queue, Ack::Auto)).collect();
+            for some in queues.chunks(LOOKED_AT) {
+                let (subscriptions, sends_to) = (some.to_vec(), Vec::new());
+                looks.push(SessionPlan { node, subscriptions, sends_to, churns: false });
+            }
+        }
+        looks
+    }
+
+    /// The consumers of queues: the node, and the queue.
+    fn consumers(&self) -> impl Iterator<Item = (usize, Destination)> {
+        self.sessions.iter().flat_map(|session| {
+            let queues = session.subscriptions.iter().map(|(destination, _)| *destination);
+            let queues = queues.filter(|destination| destination.kind == Kind::Queue);
+            queues.map(move |queue| (session.node, queue))
+        })
+    }
+}
+
+fn draw_ack(random: &mut StdRng, closes_allowed: bool) -> Ack {
+    match random.random_range(0..6) {
+        0 if !closes_allowed => Ack::Auto,
+        0 | 1 => Ack::Individual { prefetch: random.random_range(1..=8), lazy: false },
+        2 | 3 => Ack::Individual { prefetch: random.random_range(1..=2), lazy: true },
+        _ => {
+            let prefetch = random.random_range(2..=10);
+            Ack::Cumulative { prefetch, every: random.random_range(2..=prefetch) }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shape() -> Shape {
-        Shape {
-            nodes: 2,
-            faults: vec![Fault::RabbitMqKilled, Fault::LegCut(0), Fault::LegHalfOpen(1)],
-            ..Shape::default()
-        }
-    }
-
-    fn sent(plan: &Plan) -> Vec<Vec<Planned>> {
-        (0..plan.sessions.len()).map(|n| plan.messages(n).take(50).collect()).collect()
-    }
-
-    #[test]
-    fn a_seed_is_a_plan_and_another_seed_another_one() {
-        let (one, same, other) =
-            (Plan::new(7, &shape()), Plan::new(7, &shape()), Plan::new(8, &shape()));
-        assert_eq!((&one, sent(&one)), (&same, sent(&same)));
-        assert_ne!(one.sessions, other.sessions);
-        assert_ne!(sent(&one), sent(&other));
-        assert_ne!(sent(&one)[0], sent(&one)[1], "no two sessions send alike");
-    }
-
-    #[test]
-    fn every_destination_has_a_subscriber_and_some_queues_have_several() {
-        for seed in 0..20 {
-            let plan = Plan::new(seed, &shape());
-            let subscribers = |kind, number| {
-                let to = Destination { kind, number };
-                let all = plan.sessions.iter().flat_map(|session| &session.subscriptions);
-                all.filter(|(destination, _)| *destination == to).count()
-            };
-            assert!((0..20).all(|number| subscribers(Kind::Topic, number) == 5), "seed {seed}");
-            let consumers: Vec<_> = (0..20).map(|n| subscribers(Kind::Queue, n)).collect();
-            assert!(consumers.iter().all(|count| (1..=3).contains(count)), "{consumers:?}");
-            assert!(consumers.contains(&1) && consumers.iter().any(|count| *count > 1));
-            let all = plan.sessions.iter().flat_map(|session| &session.subscriptions);
-            assert!(all.clone().any(|(_, ack)| *ack == Ack::Lazy), "seed {seed}");
-            let on = |node| plan.sessions.iter().filter(|session| session.node == node).count();
-            assert_eq!((on(0), on(1)), (50, 50));
-        }
-    }
-
-    #[test]
-    fn faults_are_those_asked_for_in_some_order() {
-        let plan = Plan::new(3, &shape());
-        assert_eq!(plan.stages.len(), 3);
-        for fault in shape().faults {
-            assert!(plan.stages.iter().any(|stage| stage.fault == fault), "{fault}");
-        }
-        assert_eq!(plan.messages_per_session(), 3 * 4 + 10);
-    }
-
-    #[test]
-    fn where_sessions_may_be_closed_every_consumer_acknowledges() {
-        let plan = Plan::new(1, &Shape { closes_allowed: true, ..shape() });
-        for (destination, ack) in plan.sessions.iter().flat_map(|session| &session.subscriptions) {
-            assert_eq!(*ack != Ack::Auto, destination.kind == Kind::Queue);
-        }
-    }
-}
+mod tests;

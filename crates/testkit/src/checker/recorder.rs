@@ -1,13 +1,13 @@
 //! The history while it grows, and its figures for those who wait for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Event, History, MessageId, SessionId};
+use super::{Event, History, MessageId, SessionId, TransactionId};
 
 /// Records what all sessions do and see. Shared by them.
 #[derive(Debug)]
@@ -23,8 +23,12 @@ pub(crate) struct Recorder {
 struct Open {
     history: History,
     sessions: u32,
-    /// Messages without a receipt, and when they were sent.
+    /// Messages that wait for a receipt, and since when: those in an open transaction do not.
     unanswered: BTreeMap<MessageId, Instant>,
+    /// The messages of the transactions that have seen neither COMMIT's receipt nor ABORT's.
+    transactions: HashMap<TransactionId, Vec<MessageId>>,
+    /// How many messages are in those that are open.
+    held: u64,
 }
 
 /// How far a run is.
@@ -34,12 +38,18 @@ pub struct Progress {
     pub sessions: usize,
     /// Sessions that ended otherwise than by DISCONNECT.
     pub closed: usize,
-    /// Messages sent.
+    /// Sessions that have sent their last message.
+    pub concluded: usize,
+    /// Messages sent, in transactions too.
     pub sent: u64,
-    /// Messages receipted.
+    /// Those of them in transactions that are open.
+    pub held: u64,
+    /// Messages answered: by their own receipt, or by that of their COMMIT or ABORT.
     pub receipted: u64,
     /// Deliveries.
     pub received: u64,
+    /// ACKs: those with a receipt, and those in transactions.
+    pub acked: u64,
 }
 
 impl Recorder {
@@ -58,13 +68,19 @@ impl Recorder {
     pub(crate) fn record(&self, event: Event) {
         let mut open = self.open.lock();
         let now = Instant::now();
-        match &event {
-            Event::Sent(message) => drop(open.unanswered.insert(*message, now)),
-            Event::Receipted(message) => drop(open.unanswered.remove(message)),
-            _ => {}
-        }
-        self.progress.send_modify(|progress| progress.count(&event));
+        let answered = open.note(&event, now);
+        let held = open.held;
+        self.progress.send_modify(|progress| {
+            progress.count(&event);
+            progress.held = held;
+            progress.receipted += answered;
+        });
         open.history.record(now - self.started, event);
+    }
+
+    /// Notes that a session has sent its last message.
+    pub(crate) fn conclude(&self) {
+        self.progress.send_modify(|progress| progress.concluded += 1);
     }
 
     /// How far it is, and every change of it.
@@ -95,6 +111,47 @@ impl Recorder {
     }
 }
 
+impl Open {
+    /// Notes what waits for a receipt; says how many messages the event is a receipt of.
+    fn note(&mut self, event: &Event, now: Instant) -> u64 {
+        match *event {
+            Event::Sent { message, transaction: None } => {
+                self.unanswered.insert(message, now);
+            }
+            Event::Sent { message, transaction: Some(transaction) } => {
+                self.transactions.entry(transaction).or_default().push(message);
+                self.held += 1;
+            }
+            Event::Receipted(message) => {
+                self.unanswered.remove(&message);
+                return 1;
+            }
+            Event::Committing(id) | Event::Aborting(id) => {
+                let messages = self.transactions.get(&id).map(Vec::as_slice).unwrap_or_default();
+                self.unanswered.extend(messages.iter().map(|message| (*message, now)));
+                self.held -= messages.len() as u64;
+            }
+            Event::Committed(id) | Event::Aborted(id) => {
+                let messages = self.transactions.remove(&id).unwrap_or_default();
+                for message in &messages {
+                    self.unanswered.remove(message);
+                }
+                return messages.len() as u64;
+            }
+            Event::Closed { session, .. } => {
+                // Its receipts do not come any more, and what is not committed will not be.
+                let open = self.transactions.extract_if(|id, _| id.session == session);
+                for message in open.flat_map(|(_, messages)| messages) {
+                    self.held -= u64::from(!self.unanswered.contains_key(&message));
+                }
+                self.unanswered.retain(|message, _| message.sender != session);
+            }
+            _ => {}
+        }
+        0
+    }
+}
+
 impl Progress {
     fn count(&mut self, event: &Event) {
         match event {
@@ -104,8 +161,8 @@ impl Progress {
                 self.closed += 1;
             }
             Event::Ended(_) => self.sessions = self.sessions.saturating_sub(1),
-            Event::Sent(_) => self.sent += 1,
-            Event::Receipted(_) => self.receipted += 1,
+            Event::Sent { .. } => self.sent += 1,
+            Event::Acking { transaction: Some(_), .. } | Event::Acked(_) => self.acked += 1,
             Event::Received { .. } => self.received += 1,
             _ => {}
         }

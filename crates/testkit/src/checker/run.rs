@@ -1,5 +1,6 @@
 //! A run: opens the sessions, lets them send, has the faults happen in between, and ends when all is
-//! there that shall be, or when nothing has come for long.
+//! there and acknowledged that shall be, or when nothing has come for long. Then it looks whether the
+//! queues are empty.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::judge::{Rules, judge};
 use super::recorder::{Progress, Recorder};
 use super::session::{Leave, Session, Shared};
 use super::verdict::Verdict;
-use super::{Event, Plan};
+use super::{Event, Plan, SessionPlan};
 
 /// How long nothing at all may happen before the run gives up: longer than a node lets a SEND wait.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -69,7 +70,8 @@ pub async fn check(plan: Plan, urls: Vec<String>, rig: &mut Rig) -> Result<Verdi
     for stage in stages {
         // What the last fault held back is through ...
         let all = checker.sent_when_all(checker.allowed);
-        if !checker.wait(|now| now.receipted >= all).await {
+        let through = checker.wait(|now| now.sent >= all && now.receipted + now.held >= now.sent);
+        if !through.await {
             break;
         }
         // ... and the next one strikes in the midst of what comes before it.
@@ -186,18 +188,71 @@ impl Checker {
         }
     }
 
-    /// Waits until all that is to come has come, ends the sessions and judges.
+    /// Waits until all that is to come has come and is acknowledged, ends the sessions, looks what is
+    /// left in the queues, and judges.
     pub async fn finish(mut self) -> Verdict {
         self.hold_acks(false);
+        self.leave.send_modify(|leave| leave.conclude = true);
+        self.wait(|now| now.concluded >= now.sessions).await;
         self.settle().await;
         self.record(Event::Settled);
+        self.end().await;
+        if self.judge().holds() {
+            let before = self.progress().borrow().concluded;
+            let looks = self.look().await;
+            self.wait(|now| now.concluded >= before + looks).await;
+            self.settle().await;
+            self.end().await;
+        }
+        self.judge()
+    }
+
+    /// Ends all sessions.
+    async fn end(&mut self) {
         self.leave.send_modify(|leave| leave.end = true);
         let ended =
             timeout(END_PATIENCE, async { while self.sessions.join_next().await.is_some() {} });
         if ended.await.is_err() {
             self.sessions.shutdown().await;
         }
-        self.judge()
+    }
+
+    /// Has sessions consume every queue that was consumed, each from the node next to that of its
+    /// consumers, and send a last word to each: when that has come, all that was left before it has.
+    /// Says how many sessions there are.
+    async fn look(&mut self) -> usize {
+        self.leave.send_modify(|leave| leave.end = false);
+        let looks = self.shared.plan.looks(self.shared.urls.len());
+        let count = looks.len();
+        for look in looks {
+            match self.open_anywhere(look).await {
+                Ok(session) => {
+                    let leave = self.leave.subscribe();
+                    self.sessions.spawn(async move {
+                        session.run(&mut std::iter::empty(), 0, leave).await;
+                    });
+                }
+                Err(error) => {
+                    let session = self.shared.recorder.next_session();
+                    let what = format!("the queues cannot be looked at: {error}");
+                    self.record(Event::Unexpected { session, what });
+                    return self.sessions.len();
+                }
+            }
+        }
+        count
+    }
+
+    /// Opens a session on its node or, where that is away, on the next that is there.
+    async fn open_anywhere(&self, mut plan: SessionPlan) -> Result<Session, ClientError> {
+        let nodes = self.shared.urls.len();
+        for _ in 1..nodes {
+            if let Ok(session) = Session::open(self.shared.clone(), plan.clone()).await {
+                return Ok(session);
+            }
+            plan.node = (plan.node + 1) % nodes;
+        }
+        Session::open(self.shared.clone(), plan).await
     }
 
     /// Waits until nothing happens any more: for a moment once nothing is outstanding, longer before,

@@ -1,20 +1,27 @@
-//! One session of a run: subscribes, sends what its plan says as far as it is let, records all it
-//! does and sees.
+//! One session of a run: subscribes, sends and acknowledges what its plan says as far as it is let,
+//! records all it does and sees.
+
+mod acknowledge;
+mod consumer;
+mod subscribe;
+mod transaction;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytestring::ByteString;
 use stomp::{Command, Frame, header};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::body::{self, Body};
+use self::subscribe::{State, Subscribed};
+use self::transaction::Transaction;
+use super::body;
 use super::client::{Client, ClientError};
-use super::plan::{Ack, Plan, Planned, SessionPlan};
+use super::plan::{Part, Plan, Planned, SessionPlan};
 use super::recorder::Recorder;
-use super::{Destination, Event, Kind, MessageId, SessionId, SubscriptionId};
+use super::{DeliveryId, Destination, Event, Kind, MessageId};
+use super::{SessionId, SubscriptionId, TransactionId};
 
 /// Well within the ten seconds that CONNECT offers.
 const BEAT: Duration = Duration::from_secs(4);
@@ -41,6 +48,8 @@ pub(crate) struct Leave {
     pub(crate) messages: u32,
     /// Whether lazy subscriptions keep their ACKs to themselves.
     pub(crate) hold_acks: bool,
+    /// Whether it is time to end: transactions, and what waits for more to come.
+    pub(crate) conclude: bool,
     /// Whether it is time to say DISCONNECT.
     pub(crate) end: bool,
 }
@@ -55,37 +64,28 @@ pub(crate) struct Session {
     next_subscription: u32,
     /// The number of the next message to each destination.
     next_message: HashMap<Destination, u32>,
+    transaction: Option<Transaction>,
+    next_transaction: u32,
     /// By receipt, what has none yet.
     asked: HashMap<u64, Asked>,
     next_receipt: u64,
-    /// How many of them are messages.
+    /// How many messages wait for a receipt: their own, or that of their COMMIT or ABORT.
     unanswered: usize,
     hold_acks: bool,
-    /// The ACKs of lazy subscriptions meanwhile.
-    held_acks: Vec<Frame>,
+    concluded: bool,
     ending: bool,
 }
 
 /// What a receipt was asked for.
 enum Asked {
     Send(MessageId),
+    Commit { transaction: TransactionId, messages: usize },
+    Abort { transaction: TransactionId, messages: usize },
+    Ack(DeliveryId),
+    Nack(DeliveryId),
     Subscribe(u32),
     Unsubscribe(u32),
     Disconnect,
-}
-
-#[derive(Clone, Copy)]
-struct Subscribed {
-    destination: Destination,
-    ack: Ack,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Subscribing,
-    Live,
-    Unsubscribing,
 }
 
 /// Whether a session goes on.
@@ -113,11 +113,13 @@ impl Session {
             subscriptions: HashMap::new(),
             next_subscription: 0,
             next_message: HashMap::new(),
+            transaction: None,
+            next_transaction: 0,
             asked: HashMap::new(),
             next_receipt: 0,
             unanswered: 0,
             hold_acks: false,
-            held_acks: Vec::new(),
+            concluded: false,
             ending: false,
         };
         match session.subscribe_all().await {
@@ -144,17 +146,6 @@ impl Session {
         (sent, ended.is_ok())
     }
 
-    async fn subscribe_all(&mut self) -> Result<(), ClientError> {
-        for (destination, ack) in self.plan.subscriptions.clone() {
-            self.subscribe(destination, ack).await?;
-        }
-        while self.subscriptions.values().any(|subscribed| subscribed.state != State::Live) {
-            let frame = self.client.next().await?;
-            self.see(frame).await?;
-        }
-        Ok(())
-    }
-
     async fn drive(
         &mut self,
         messages: &mut impl Iterator<Item = Planned>,
@@ -166,18 +157,20 @@ impl Session {
         let mut next = messages.next();
         let mut due = Instant::now() + next.map_or(Duration::ZERO, |planned| planned.pause);
         loop {
-            let Leave { messages: most, hold_acks, end } = *leave.borrow_and_update();
-            self.hold_acks = hold_acks && !end;
-            if !self.hold_acks {
-                for ack in std::mem::take(&mut self.held_acks) {
-                    self.client.send(&ack).await?;
-                }
+            let Leave { messages: most, hold_acks, conclude, end } = *leave.borrow_and_update();
+            self.hold_acks = hold_acks;
+            if conclude {
+                self.conclude().await?;
+            }
+            if !self.ending {
+                self.answer_all().await?;
             }
             if end && !self.ending {
                 self.ending = true;
                 self.ask(Frame::new(Command::Disconnect), Asked::Disconnect).await?;
             }
-            let may_send = !self.ending && *sent < most && self.unanswered < self.window();
+            let may_send =
+                !self.concluded && *sent < most && self.unanswered < self.shared.plan.window;
             tokio::select! {
                 frame = self.client.next() => {
                     let frame = frame?;
@@ -202,109 +195,63 @@ impl Session {
         }
     }
 
-    fn window(&self) -> usize {
-        self.shared.plan.window
-    }
-
+    /// Sends a message, in the transaction that is open if it has a part in one.
     async fn publish(&mut self, planned: Planned) -> Result<(), ClientError> {
-        let Planned { destination, size, .. } = planned;
+        let Planned { destination, size, part, .. } = planned;
+        if let Some(Part { fate, .. }) = part
+            && self.transaction.is_none()
+        {
+            self.begin(fate).await?;
+        }
         let next = self.next_message.entry(destination).or_default();
         let message = MessageId { sender: self.id, destination, number: *next };
         *next += 1;
-        self.unanswered += 1;
-        self.shared.recorder.record(Event::Sent(message));
         let frame = Frame::new(Command::Send)
             .with_header(header::DESTINATION, self.name(destination))
-            .with_header(header::CONTENT_TYPE, "text/plain")
-            .with_body(body::write(self.shared.run, message, size));
-        self.ask(frame, Asked::Send(message)).await
+            .with_header(header::CONTENT_TYPE, "text/plain");
+        let body = body::write(self.shared.run, message, size);
+        match (&mut self.transaction, part) {
+            (Some(open), Some(Part { ends, .. })) => {
+                open.messages += 1;
+                let (transaction, name) = (Some(open.id), open.name());
+                self.record(Event::Sent { message, transaction });
+                let frame = frame.with_header(header::TRANSACTION, name).with_body(body);
+                self.client.send(&frame).await?;
+                if ends { self.end_transaction().await } else { Ok(()) }
+            }
+            _ => {
+                self.unanswered += 1;
+                self.record(Event::Sent { message, transaction: None });
+                self.ask(frame.with_body(body), Asked::Send(message)).await
+            }
+        }
     }
 
-    async fn subscribe(&mut self, destination: Destination, ack: Ack) -> Result<(), ClientError> {
-        let number = self.next_subscription;
-        self.next_subscription += 1;
-        let state = State::Subscribing;
-        self.subscriptions.insert(number, Subscribed { destination, ack, state });
-        let subscription = self.subscription(number);
-        self.shared.recorder.record(Event::Subscribing { subscription, destination });
-        let (ack, prefetch) = ack.headers();
-        let mut frame = Frame::new(Command::Subscribe)
-            .with_header(header::ID, number.to_string())
-            .with_header(header::DESTINATION, self.name(destination))
-            .with_header(header::ACK, ack);
-        if let Some(prefetch) = prefetch {
-            frame = frame.with_header("prefetch-count", prefetch);
+    /// Ends what is open, and sends a last word to each queue that it consumes: once that has come,
+    /// all before it has.
+    async fn conclude(&mut self) -> Result<(), ClientError> {
+        if std::mem::replace(&mut self.concluded, true) {
+            return Ok(());
         }
-        self.ask(frame, Asked::Subscribe(number)).await
-    }
-
-    /// Unsubscribes from topics; once that is confirmed, it subscribes to them again.
-    async fn leave_topics(&mut self) -> Result<(), ClientError> {
-        let live: Vec<u32> = self
-            .subscriptions
-            .iter_mut()
-            .filter(|(_, s)| s.destination.kind == Kind::Topic && s.state == State::Live)
-            .map(|(number, subscribed)| {
-                subscribed.state = State::Unsubscribing;
-                *number
-            })
-            .collect();
-        for number in live {
-            self.shared.recorder.record(Event::Unsubscribing(self.subscription(number)));
-            let frame =
-                Frame::new(Command::Unsubscribe).with_header(header::ID, number.to_string());
-            self.ask(frame, Asked::Unsubscribe(number)).await?;
+        self.end_transaction().await?;
+        let consumed = self.subscriptions.values().map(|subscribed| subscribed.destination);
+        let queues: Vec<_> = consumed.filter(|to| to.kind == Kind::Queue).collect();
+        for destination in queues {
+            let (size, pause) = (*self.shared.plan.sizes.start(), Duration::ZERO);
+            self.publish(Planned { destination, size, pause, part: None }).await?;
         }
+        self.shared.recorder.conclude();
         Ok(())
     }
 
     /// Records a frame and does what it asks for.
     async fn see(&mut self, frame: Frame) -> Result<Next, ClientError> {
         match frame.command {
-            Command::Message => self.message(&frame).await?,
+            Command::Message => self.message(&frame),
             Command::Receipt => return self.receipt(&frame).await,
             other => self.unexpected(format!("a frame {other}")),
         }
         Ok(Next::Go)
-    }
-
-    async fn message(&mut self, frame: &Frame) -> Result<(), ClientError> {
-        let named = frame.header(header::SUBSCRIPTION).and_then(|id| id.parse().ok());
-        let Some(number) = named else {
-            let what = "a MESSAGE without a subscription of ours".to_owned();
-            self.unexpected(what);
-            return Ok(());
-        };
-        let subscription = self.subscription(number);
-        let redelivered = frame.header(header::REDELIVERED).is_some_and(|value| *value == "true");
-        match body::read(self.shared.run, &frame.body) {
-            Body::Message(message) => {
-                self.shared.recorder.record(Event::Received { subscription, message, redelivered });
-            }
-            Body::Stray => self.shared.recorder.record(Event::Stray(subscription)),
-            Body::Unreadable => {
-                let start = &frame.body[..frame.body.len().min(80)];
-                let start = String::from_utf8_lossy(start).into_owned();
-                let length = frame.body.len();
-                self.unexpected(format!(
-                    "a body of {length} bytes that nobody wrote, to {subscription}: {start:?}"
-                ));
-            }
-        }
-        let ack = self.subscriptions.get(&number).map_or(Ack::Auto, |subscribed| subscribed.ack);
-        if ack == Ack::Auto {
-            return Ok(());
-        }
-        let Some(token) = frame.header(header::ACK) else {
-            self.unexpected(format!("a MESSAGE without ack, to {subscription}"));
-            return Ok(());
-        };
-        let frame = Frame::new(Command::Ack).with_header(header::ID, ByteString::from(&**token));
-        if ack == Ack::Lazy && self.hold_acks {
-            self.held_acks.push(frame);
-            return Ok(());
-        }
-        self.client.send(&frame).await
     }
 
     async fn receipt(&mut self, frame: &Frame) -> Result<Next, ClientError> {
@@ -313,24 +260,34 @@ impl Session {
         match asked {
             Some(Asked::Send(message)) => {
                 self.unanswered -= 1;
-                self.shared.recorder.record(Event::Receipted(message));
+                self.record(Event::Receipted(message));
             }
+            Some(Asked::Commit { transaction, messages }) => {
+                self.unanswered -= messages;
+                self.record(Event::Committed(transaction));
+            }
+            Some(Asked::Abort { transaction, messages }) => {
+                self.unanswered -= messages;
+                self.record(Event::Aborted(transaction));
+            }
+            Some(Asked::Ack(delivery)) => self.record(Event::Acked(delivery)),
+            Some(Asked::Nack(delivery)) => self.record(Event::Nacked(delivery)),
             Some(Asked::Subscribe(number)) => {
                 if let Some(subscribed) = self.subscriptions.get_mut(&number) {
                     subscribed.state = State::Live;
                 }
-                self.shared.recorder.record(Event::Subscribed(self.subscription(number)));
+                self.record(Event::Subscribed(self.subscription(number)));
             }
             Some(Asked::Unsubscribe(number)) => {
-                self.shared.recorder.record(Event::Unsubscribed(self.subscription(number)));
+                self.record(Event::Unsubscribed(self.subscription(number)));
                 if let Some(left) = self.subscriptions.remove(&number)
                     && !self.ending
                 {
-                    self.subscribe(left.destination, left.ack).await?;
+                    self.subscribe(left.destination, left.consumer.ack()).await?;
                 }
             }
             Some(Asked::Disconnect) => {
-                self.shared.recorder.record(Event::Ended(self.id));
+                self.record(Event::Ended(self.id));
                 return Ok(Next::Ended);
             }
             None => self.unexpected(format!("a RECEIPT of {id:?}, which nothing asked for")),
@@ -346,13 +303,17 @@ impl Session {
         self.client.send(&frame.with_header(header::RECEIPT, receipt.to_string())).await
     }
 
+    fn record(&self, event: Event) {
+        self.shared.recorder.record(event);
+    }
+
     fn unexpected(&self, what: String) {
-        self.shared.recorder.record(Event::Unexpected { session: self.id, what });
+        self.record(Event::Unexpected { session: self.id, what });
     }
 
     fn record_close(&self, error: &ClientError) {
         let why = error.to_string();
-        self.shared.recorder.record(Event::Closed { session: self.id, why });
+        self.record(Event::Closed { session: self.id, why });
     }
 
     fn subscription(&self, number: u32) -> SubscriptionId {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Destination, Fault, MessageId, SessionId, SubscriptionId};
+use super::Fault;
+use super::violation::Violation;
 
 /// How many violations of one sort are shown.
 const SHOWN: usize = 20;
@@ -24,10 +25,18 @@ pub struct Counts {
     pub sessions: usize,
     /// Sessions that ended otherwise than by DISCONNECT.
     pub closed: usize,
-    /// Messages sent.
+    /// Messages sent, in transactions too.
     pub sent: usize,
-    /// Messages receipted.
+    /// Messages receipted: by the receipt of the SEND, or of the COMMIT.
     pub receipted: usize,
+    /// Messages whose ABORT was receipted.
+    pub aborted: usize,
+    /// Transactions whose COMMIT was receipted.
+    pub committed: usize,
+    /// Deliveries acknowledged: by the receipt of the ACK, or of the COMMIT.
+    pub acked: usize,
+    /// Deliveries whose NACK was receipted.
+    pub nacked: usize,
     /// Deliveries, repeats included, strays not.
     pub received: usize,
     /// Deliveries of a topic's message to a subscription that had it already, marked or not.
@@ -55,94 +64,6 @@ pub struct FaultSpan {
     pub receipted: usize,
 }
 
-/// One thing that was wrong. Times count from the start of the history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// A receipted message did not arrive.
-    Lost {
-        /// The message.
-        message: MessageId,
-        /// Which subscription misses it; for a queue none: no consumer got it.
-        subscription: Option<SubscriptionId>,
-        /// When it was sent.
-        sent_at: Duration,
-        /// When its receipt came.
-        receipted_at: Duration,
-    },
-    /// A SEND got no receipt.
-    Unanswered {
-        /// The message.
-        message: MessageId,
-        /// When it was sent.
-        sent_at: Duration,
-    },
-    /// A message came after a later one of the same sender.
-    OutOfOrder {
-        /// The message.
-        message: MessageId,
-        /// The later one that was there before it.
-        after: MessageId,
-        /// Where.
-        subscription: SubscriptionId,
-        /// When.
-        at: Duration,
-    },
-    /// A message came again without `redelivered:true`.
-    UnmarkedRepeat {
-        /// The message.
-        message: MessageId,
-        /// Where it came again, or for a queue, perhaps, for the first time.
-        subscription: SubscriptionId,
-        /// When.
-        at: Duration,
-    },
-    /// A message came that nobody had sent.
-    NeverSent {
-        /// What it says it is.
-        message: MessageId,
-        /// Where.
-        subscription: SubscriptionId,
-        /// When.
-        at: Duration,
-    },
-    /// A message came to a subscription that was not made yet, or was gone.
-    NotSubscribed {
-        /// The message.
-        message: MessageId,
-        /// The subscription that it names.
-        subscription: SubscriptionId,
-        /// When.
-        at: Duration,
-    },
-    /// A message came to a subscription to another destination.
-    Misdirected {
-        /// The message.
-        message: MessageId,
-        /// The subscription's destination.
-        destination: Destination,
-        /// When.
-        at: Duration,
-    },
-    /// A frame that nothing accounts for.
-    Unexpected {
-        /// The session that got it.
-        session: SessionId,
-        /// What it was.
-        what: String,
-        /// When.
-        at: Duration,
-    },
-    /// A session was closed.
-    Closed {
-        /// The session.
-        session: SessionId,
-        /// What the server or the socket said.
-        why: String,
-        /// When.
-        at: Duration,
-    },
-}
-
 impl Verdict {
     /// Whether nothing was wrong.
     #[must_use]
@@ -150,76 +71,26 @@ impl Verdict {
         self.violations.is_empty()
     }
 
-    /// How many violations time may heal: messages or receipts that may still come.
+    /// How many violations time may heal: messages, receipts or acknowledgements that may still come.
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.violations.iter().filter(|violation| violation.is_outstanding()).count()
     }
 }
 
-impl Violation {
-    fn is_outstanding(&self) -> bool {
-        matches!(self, Violation::Lost { .. } | Violation::Unanswered { .. })
-    }
-
-    /// What it is called in a heading.
-    fn sort(&self) -> &'static str {
-        match self {
-            Violation::Lost { .. } => "receipted and lost",
-            Violation::Unanswered { .. } => "without a receipt",
-            Violation::OutOfOrder { .. } => "out of order",
-            Violation::UnmarkedRepeat { .. } => "repeated without redelivered:true",
-            Violation::NeverSent { .. } => "never sent",
-            Violation::NotSubscribed { .. } => "to no subscription",
-            Violation::Misdirected { .. } => "to the wrong subscription",
-            Violation::Unexpected { .. } => "unexpected",
-            Violation::Closed { .. } => "sessions closed",
-        }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Violation::Lost { message, subscription, sent_at, receipted_at } => {
-                write!(f, "{message}, sent at {sent_at:.1?}, receipted at {receipted_at:.1?}, ")?;
-                match subscription {
-                    Some(subscription) => write!(f, "did not come to {subscription}"),
-                    None => write!(f, "came to no consumer"),
-                }
-            }
-            Violation::Unanswered { message, sent_at } => {
-                write!(f, "{message}, sent at {sent_at:.1?}")
-            }
-            Violation::OutOfOrder { message, after, subscription, at } => {
-                write!(f, "{message} came after message {}, to {subscription}", after.number)?;
-                write!(f, " at {at:.1?}")
-            }
-            Violation::UnmarkedRepeat { message, subscription, at } => {
-                write!(f, "{message}, to {subscription} at {at:.1?}")
-            }
-            Violation::NeverSent { message, subscription, at } => {
-                write!(f, "{message}, to {subscription} at {at:.1?}")
-            }
-            Violation::NotSubscribed { message, subscription, at } => {
-                write!(f, "{message}, to {subscription} at {at:.1?}")
-            }
-            Violation::Misdirected { message, destination, at } => {
-                write!(f, "{message} came to a subscription of {destination} at {at:.1?}")
-            }
-            Violation::Unexpected { session, what, at } => {
-                write!(f, "{session} at {at:.1?}: {what}")
-            }
-            Violation::Closed { session, why, at } => write!(f, "{session} at {at:.1?}: {why}"),
-        }
-    }
-}
-
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { sessions, closed, sent, receipted, received, .. } = self;
+        let Counts { aborted, committed, acked, nacked, .. } = self;
         write!(f, "{sessions} sessions, {closed} closed; {sent} messages sent, ")?;
-        write!(f, "{receipted} receipted; {received} deliveries, of which repeats: ")?;
+        write!(
+            f,
+            "{receipted} receipted, {aborted} aborted; {committed} transactions committed; "
+        )?;
+        write!(
+            f,
+            "{received} deliveries, {acked} acknowledged and {nacked} refused, of which repeats: "
+        )?;
         write!(f, "{} of topics, {} of queues", self.topic_repeats, self.queue_repeats)?;
         if self.strays > 0 {
             write!(f, "; {} left over from an earlier run", self.strays)?;
@@ -240,7 +111,11 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.counts)?;
         if self.holds() {
-            return write!(f, "nothing lost, nothing out of order, no unmarked repeat");
+            write!(
+                f,
+                "nothing lost, nothing out of order, no unmarked repeat; nothing acknowledged "
+            )?;
+            return write!(f, "came again, nothing came without its COMMIT");
         }
         let mut sorts: Vec<(&str, Vec<&Violation>)> = Vec::new();
         for violation in &self.violations {
