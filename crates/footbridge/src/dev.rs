@@ -54,6 +54,7 @@ impl Command {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
+    let rules = serving::rules(&config.access)?;
     let broker = Arc::new(EmbeddedBroker::new(config.embedded));
     let destinations = Destinations::new(&config.destinations);
     let readiness = Readiness::follow(broker.state());
@@ -65,7 +66,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         websocket: config.websocket,
         destinations: destinations.clone(),
         broker: broker.clone(),
-        authorise: Arc::new(config.access.rules),
+        authorise: Arc::new(rules),
         application: Arc::new(Example),
     })
     .await
@@ -83,7 +84,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         services: notifier.address()?,
         admin,
     };
-    listening.greet(&config.gateway, config.access.rules);
+    listening.greet(&config.gateway, rules);
     let stop = || stopping.clone().cancelled_owned();
     tokio::join!(gateway.run(stop()), notifier.run(stop()));
     Ok(())

@@ -16,6 +16,7 @@ mod send;
 mod serve_gateway;
 mod serve_notifier;
 mod serving;
+mod token;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum Command {
     Listen(listen::Command),
     /// Measure a STOMP-over-WebSocket server, this one or any other.
     Bench(bench::Command),
+    /// Make a token, or say what is in one and whether it would be accepted.
+    Token(token::Command),
     /// Check a configuration and print the effective one.
     CheckConfig(check_config::Command),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Send(command) => command.run(),
         Command::Listen(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Token(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     };
     match result {

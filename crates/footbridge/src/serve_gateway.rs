@@ -36,6 +36,7 @@ impl Command {
 }
 
 async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
+    let rules = serving::rules(&config.access)?;
     let drain = config.gateway.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let readiness = Readiness::follow(broker.state());
@@ -48,7 +49,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
         websocket: config.websocket,
         destinations: Destinations::new(&config.destinations),
         broker,
-        authorise: Arc::new(config.access.rules),
+        authorise: Arc::new(rules),
         application: Arc::new(application::NoApplication),
     })
     .await
@@ -60,7 +61,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
     let mut lines: Vec<(&str, &dyn Display)> = vec![("WebSocket", &websocket)];
     lines.extend(stomp.iter().map(|stomp| ("STOMP", stomp as &dyn Display)));
     lines.extend([("Admin", &admin as &dyn Display), ("RabbitMQ", &rabbitmq)]);
-    lines.push(("Rules", &config.access.rules));
+    lines.push(("Rules", &rules));
     serving::announce("gateway", &lines);
     let mut deadline = Instant::now();
     gateway

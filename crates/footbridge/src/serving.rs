@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use broker_rabbitmq::RabbitMqBroker;
 use gateway::BindError;
+use gateway::authorise::Rules;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,22 @@ pub(crate) struct Stopped {
     pub(crate) deadline: Instant,
     /// Says until then that the process is draining.
     pub(crate) admin: Serving,
+}
+
+/// The rules of a gateway that tells no clients apart.
+///
+/// # Errors
+/// The configuration says more, which such a gateway would not heed.
+pub(crate) fn rules(access: &access::Config) -> anyhow::Result<Rules> {
+    let plain = access::Config { rules: access.rules.clone(), ..access::Config::default() };
+    match access.rules {
+        access::rules::Config::Default if *access == plain => Ok(Rules::Default),
+        access::rules::Config::Open if *access == plain => Ok(Rules::Open),
+        _ => bail!(
+            "this gateway heeds of [access] only rules = \"default\" or \"open\"; it would ignore what \
+             else is configured there, and let in whom it should not"
+        ),
+    }
 }
 
 /// Runs `serve` to its end.

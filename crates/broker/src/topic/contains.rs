@@ -80,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::matches;
-    use super::super::tests::{key, pattern};
+    use super::super::tests::{key, keys, pattern};
     use super::*;
 
     #[test]
@@ -103,23 +103,6 @@ mod tests {
         ] {
             assert_eq!(contains(outer, inner), expected, "{outer} contains {inner}");
         }
-    }
-
-    /// All keys of up to `length` words of `a`, `b` and a word that no pattern spells.
-    fn keys(length: usize) -> Vec<String> {
-        let mut all = vec![String::new()];
-        let mut from = 0;
-        for _ in 0..length {
-            let to = all.len();
-            for i in from..to {
-                for word in ["a", "b", "z"] {
-                    let key = &all[i];
-                    all.push(if key.is_empty() { word.into() } else { format!("{key}.{word}") });
-                }
-            }
-            from = to;
-        }
-        all
     }
 
     proptest! {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use broker::Destinations;
+
 use super::{Config, Role};
 
 /// A value that cannot work.
@@ -18,7 +20,10 @@ impl Config {
     /// Every section's own check, then what no section can see alone.
     pub(super) fn conflicts(&self, role: Role) -> Vec<Conflict> {
         let conflict = |section, key, why| Conflict { section, key, why };
+        let destinations = Destinations::new(&self.destinations);
+        let access = self.access.check(&destinations).err();
         let of_sections = [
+            access.map(|wrong| conflict("access", wrong.key, wrong.why)),
             self.gateway.check().err().map(|wrong| conflict("gateway", wrong.key, wrong.why)),
             self.notifier.check().err().map(|wrong| conflict("notifier", wrong.key, wrong.why)),
             self.stomp.check().err().map(|wrong| conflict("stomp", wrong.key, wrong.why)),

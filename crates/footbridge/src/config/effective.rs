@@ -132,7 +132,7 @@ impl fmt::Display for Effective {
             let keys = || keys.as_table().into_iter().flatten();
             for (key, value) in keys().filter(|(_, value)| !value.is_table()) {
                 if secret::is_secret(section, key) {
-                    let value = secret::without(value, &defaults[section][key]);
+                    let value = secret::without(key, value, &defaults[section][key]);
                     writeln!(f, "{key} = {value}{}", remark(key))?;
                 } else {
                     writeln!(f, "{key} = {value}{}", remark(key))?;

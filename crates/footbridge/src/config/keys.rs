@@ -62,7 +62,10 @@ impl Keys<'_> {
         let default = self.default(section, key);
         let (why, sample) = if secret::is_secret(section, key) {
             // The reason would quote the value.
-            ("expected a list of texts".to_owned(), default.cloned())
+            match default {
+                Some(Value::Array(_)) => ("expected a list of texts".to_owned(), default.cloned()),
+                _ => ("expected a text".to_owned(), None),
+            }
         } else {
             (in_words(why), default.and_then(|default| sample(default, why)))
         };

@@ -48,8 +48,8 @@ pub(crate) struct Config {
     pub(crate) notifier: notifier::Config,
     /// The port for operators.
     pub(crate) admin: admin::Config,
-    /// What clients may do.
-    pub(crate) access: Access,
+    /// Who clients are and what they may do.
+    pub(crate) access: access::Config,
     /// Limits and heart-beats of STOMP sessions.
     pub(crate) stomp: stomp::Config,
     /// Limits of WebSockets.
@@ -62,14 +62,6 @@ pub(crate) struct Config {
     pub(crate) embedded: broker_embedded::Config,
     /// What is logged, and how.
     pub(crate) log: log::Config,
-}
-
-/// What clients may do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Access {
-    /// Who may do what.
-    pub(crate) rules: gateway::authorise::Rules,
 }
 
 impl Config {

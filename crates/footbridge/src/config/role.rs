@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use gateway::authorise::Rules;
+use access::rules::Config as Rules;
 use websocket::Origins;
 
 use super::Config;

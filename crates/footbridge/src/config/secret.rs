@@ -3,21 +3,26 @@
 //! Invariant: no password leaves the configuration as text that somebody reads, be it right or wrong
 //! where it stands. Only its length may show, in a line of a file.
 
+use access::Secret;
 use broker_rabbitmq::Uri;
 use toml::Value;
 
+/// The key of the secret that tokens are signed with.
+const JWT_SECRET: &str = "jwt_secret";
+
 /// Whether the value of a key may hold a password.
 pub(super) fn is_secret(section: &str, key: &str) -> bool {
-    (section, key) == ("rabbitmq", "uris")
+    matches!((section, key), ("rabbitmq", "uris") | ("access", "jwt_secret"))
 }
 
 /// The value of a secret key without its passwords. `default` is no secret: everybody can read it.
-pub(super) fn without(value: &Value, default: &Value) -> Value {
+pub(super) fn without(key: &str, value: &Value, default: &Value) -> Value {
     match value {
         value if value == default => value.clone(),
+        Value::String(secret) if key == JWT_SECRET => Secret::from(&**secret).to_string().into(),
         Value::String(uri) => Uri::from(&**uri).to_string().into(),
         Value::Array(values) => {
-            Value::Array(values.iter().map(|value| without(value, default)).collect())
+            Value::Array(values.iter().map(|value| without(key, value, default)).collect())
         }
         value => value.clone(),
     }
@@ -26,6 +31,13 @@ pub(super) fn without(value: &Value, default: &Value) -> Value {
 /// A line of a file with asterisks for what may be a password, wherever it stands: what it belongs to
 /// may be misspelt. As long as it was, so that carets beneath still point at what they should.
 pub(super) fn masked(line: &str) -> String {
+    if let Some(at) =
+        line.match_indices('=').map(|(at, _)| at).find(|at| names_a_secret(&line[..*at]))
+    {
+        // Nothing behind it can be told from the secret.
+        let cover = |c: char| if c.is_whitespace() { c } else { '*' };
+        return line[..=at].chars().chain(line[at + 1..].chars().map(cover)).collect();
+    }
     let mut out = String::with_capacity(line.len());
     for word in line.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')) {
         let (from, to) = password(word).unwrap_or((0, 0));
@@ -34,6 +46,14 @@ pub(super) fn masked(line: &str) -> String {
         out.push_str(&word[to..]);
     }
     out
+}
+
+/// Whether what stands in front of a `=` ends in the key of a secret, or in what may be meant as one.
+fn names_a_secret(before: &str) -> bool {
+    let name = before.trim_end().trim_end_matches(['"', '\'']);
+    let start = name.rfind(|c: char| !c.is_alphanumeric() && !"_-".contains(c));
+    let name = name[start.map_or(0, |at| at + 1)..].to_lowercase().replace('-', "_");
+    name.contains("secret") || strsim::osa_distance(&name, JWT_SECRET) <= 3
 }
 
 /// Where in a word there may be a password: from the first colon behind the scheme to the last @, or
@@ -61,6 +81,15 @@ mod tests {
             ("origins = ['http://localhost:80']", "origins = ['http://localhost:80']"),
             ("listen = '127.0.0.1:80'", "listen = '127.0.0.1:80'"),
             ("uris = ['amqp://ann@host']", "uris = ['amqp://ann@host']"),
+            ("jwt_secret = 'a b'  # ours", "jwt_secret = ** **  * ****"),
+            ("\"jwt-secert\"=x=y", "\"jwt-secert\"=***"),
+            ("access.jwt_secret = \"x", "access.jwt_secret = **"),
+            (
+                "access = { rules = 'open', jwt_secret = 'x' }",
+                "access = { rules = 'open', jwt_secret = *** *",
+            ),
+            ("jwt_issuers = ['x']", "jwt_issuers = ['x']"),
+            ("jwks_url = 'x'", "jwks_url = 'x'"),
         ] {
             assert_eq!(masked(line), shown);
         }
