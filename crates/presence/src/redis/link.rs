@@ -289,6 +289,8 @@ impl Supervisor {
             .config
             .authorities()?
             .map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) });
+        // Where the process has chosen already, that stands.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let timeout = self.config.connect_timeout;
         let mut wire = match self.config.cluster {
             true => {
