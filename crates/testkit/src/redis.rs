@@ -36,6 +36,8 @@ pub enum Persistence {
 pub struct Redis {
     sandbox: Sandbox,
     persistence: Persistence,
+    /// What the server is started with besides.
+    arguments: Vec<String>,
     /// `None` while killed or stopped.
     server: Option<Process>,
     /// Dropped last: the server must be gone before its port is free.
@@ -60,10 +62,58 @@ impl Redis {
     /// # Errors
     /// [`StartError::NotInstalled`] without the Debian package; otherwise what the server said.
     pub async fn start(persistence: Persistence) -> Result<Redis, StartError> {
+        Redis::start_with(persistence, |_| Vec::new()).await
+    }
+
+    /// Starts an empty server with more arguments, which may name one more port: it is given, and is the
+    /// server's own.
+    ///
+    /// # Errors
+    /// As [`start`](Redis::start).
+    pub async fn start_with(
+        persistence: Persistence,
+        arguments: impl FnOnce(u16) -> Vec<String>,
+    ) -> Result<Redis, StartError> {
         let (sandbox, ports) = (Sandbox::new("redis-")?, Ports::reserve()?);
-        let mut redis = Redis { sandbox, ports, persistence, server: None };
+        let arguments = arguments(ports.get(1));
+        let mut redis = Redis { sandbox, ports, persistence, arguments, server: None };
         redis.start_again().await?;
         Ok(redis)
+    }
+
+    /// Starts an empty Redis Cluster of one node, which refuses what no Cluster can do.
+    ///
+    /// # Errors
+    /// As [`start`](Redis::start).
+    ///
+    /// # Panics
+    /// When the server does not take its slots.
+    pub async fn start_cluster() -> Result<Redis, StartError> {
+        let cluster = |port: u16| {
+            ["--cluster-enabled", "yes", "--cluster-port"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain([port.to_string()])
+                .collect()
+        };
+        let redis = Redis::start_with(Persistence::Memory, cluster).await?;
+        let slots = redis.cli(&["cluster", "addslotsrange", "0", "16383"]).await;
+        slots.unwrap_or_else(|error| panic!("{error}"));
+        // It takes a moment to believe that it is complete.
+        let complete = async {
+            while !redis.cli(&["cluster", "info"]).await.is_ok_and(|info| info.contains("state:ok"))
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, complete).await.expect("the Cluster gets complete");
+        Ok(redis)
+    }
+
+    /// The server's second port, see [`start_with`](Redis::start_with).
+    #[must_use]
+    pub fn second_port(&self) -> u16 {
+        self.ports.get(1)
     }
 
     /// Where clients connect: `redis://127.0.0.1:PORT/`.
@@ -131,7 +181,8 @@ impl Redis {
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(["--save", "", "--appendonly", append_only, "--appendfsync", "always"])
             .arg("--dir")
-            .arg(stored);
+            .arg(stored)
+            .args(&self.arguments);
         let server = self.server.insert(self.sandbox.start("redis", PACKAGE, &mut command)?);
         let started = server.wait_until_ready(PATIENCE, async || ping(port).await).await;
         if started.is_err() {
