@@ -101,7 +101,7 @@ async fn a_queue_of_its_own_that_is_gone_is_a_gap_and_another_one() {
     let mut state = node.state();
     proxy.heal().await.expect("it heals");
     soon(state.wait_for(|state| state.gaps == 1)).await.expect("a gap");
-    let there = async { while shown(rabbitmq, &queue, &["name"]).await.is_none() {} };
+    let there = async { while shown(rabbitmq, &queue, &["messages"]).await.is_none() {} };
     soon(there).await;
     let bound = async {
         let bindings = ["list_bindings", "source_name", "destination_name"];
@@ -357,7 +357,7 @@ async fn a_broker_that_closes_leaves_no_queue_behind_that_nobody_else_has() {
     drop(subscriptions);
     soon(node.close()).await;
     for queue in queues {
-        assert_eq!(shown(rabbitmq, &queue, &["name"]).await, None);
+        assert_eq!(shown(rabbitmq, &queue, &["messages"]).await, None);
     }
 }
 
