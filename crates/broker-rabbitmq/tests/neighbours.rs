@@ -277,8 +277,8 @@ async fn a_node_is_two_connections_and_one_queue_however_many_subscribe() {
     let channels = connections.iter().map(|line| {
         line.rsplit_once(|c: char| c.is_whitespace()).unwrap().1.parse::<usize>().unwrap()
     });
-    // Eight to publish on; topics, declarations, and 64 consumers each.
-    assert_eq!(channels.sum::<usize>(), 8 + 1 + 1 + 3);
+    // Eight to publish on; topics, declarations and their seals, and 64 consumers each.
+    assert_eq!(channels.sum::<usize>(), 8 + 1 + 2 + 3);
     let queues = listed(rabbitmq, &["list_queues", "name"], &name).await;
     assert_eq!(queues.len(), 1, "{queues:?}");
 
