@@ -396,8 +396,11 @@ impl QueueConsumer {
 
     /// Deletes the queue where it does not outlive the subscription, once there is a RabbitMQ to ask.
     async fn leave(&mut self) {
+        if !self.declared {
+            return;
+        }
         let last = self.hold.as_ref().is_some_and(Hold::is_last);
-        if !self.declared || !(last || self.source.end == AtEnd::Goes) {
+        if !last && self.source.end != AtEnd::Goes {
             return;
         }
         let queue = &self.source.queue;
