@@ -51,6 +51,8 @@ struct Lock {
     holders: usize,
     /// Whether the last holder is deleting the queue.
     ending: bool,
+    /// Whether it was declared for good: then one that comes to nothing does not end it.
+    left: bool,
     /// When it was declared last.
     declared: Instant,
 }
@@ -122,7 +124,13 @@ impl ExclusiveQueues {
             Some(lock) if lock.ending => return Ok(None),
             Some(lock) => lock.holders += 1,
             None if exclusive => {
-                let lock = Lock { owner: by, holders: 1, ending: false, declared: Instant::now() };
+                let lock = Lock {
+                    owner: by,
+                    holders: 1,
+                    ending: false,
+                    left: false,
+                    declared: Instant::now(),
+                };
                 locks.by_name.insert(queue.clone(), lock);
             }
             None => return Ok(Some(None)),
@@ -176,8 +184,8 @@ impl Drop for Hold {
         let Some(lock) = locks.by_name.get_mut(&self.queue) else { return };
         lock.holders -= 1;
         if self.leaves {
-            lock.declared = Instant::now();
-        } else if lock.holders == 0 {
+            (lock.left, lock.declared) = (true, Instant::now());
+        } else if lock.holders == 0 && (lock.ending || !lock.left) {
             locks.by_name.remove(&self.queue);
             drop(locks);
             self.queues.ended.notify_waiters();
@@ -255,6 +263,20 @@ mod tests {
         assert_eq!(queues.check(&"q".into(), BOB), Ok(()));
         hold(&queues, BOB).await.leave();
         assert!(queues.check(&"q".into(), ANN).is_err());
+    }
+
+    #[tokio::test]
+    async fn one_that_came_to_nothing_ends_no_lock_that_was_there() {
+        let queues = queues();
+        drop(hold(&queues, ANN).await);
+        assert_eq!(queues.check(&"q".into(), BOB), Ok(()));
+        hold(&queues, ANN).await.leave();
+        drop(hold(&queues, ANN).await);
+        assert!(queues.check(&"q".into(), BOB).is_err());
+        let last = hold(&queues, ANN).await;
+        assert!(last.is_last());
+        drop(last);
+        assert_eq!(queues.check(&"q".into(), BOB), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
 //! What our exchanges and queues are called, and how they are declared.
 //!
 //! Invariants
-//! - Every declaration is within what RabbitMQ 3.10 to 4.4 accept: durable, never exclusive with
-//!   `durable`, no queue mode or version, no global prefetch.
+//! - Every declaration of a node's own is within what RabbitMQ 3.10 to 4.4 accept: durable, never
+//!   exclusive with `durable`, no queue mode or version, no global prefetch.
 //! - Topics of different prefixes go through different exchanges.
+//!
+//! Not here: the queues that clients ask for (`queue_spec`, `subscription_names`).
 
 use std::time::Duration;
 

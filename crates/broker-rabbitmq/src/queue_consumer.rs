@@ -28,7 +28,7 @@ use crate::operation::{Operation, short};
 use crate::outsize::Fate;
 use crate::queues::{Queues, advised};
 use crate::settler::Settler;
-use crate::source::{AtEnd, Origin, Settling, Source};
+use crate::source::{AtEnd, Origin, Settling, Source, SourceBinding};
 use crate::stream_position::{self, StreamPosition};
 use crate::supervisor::Pauses;
 
@@ -184,7 +184,7 @@ impl QueueConsumer {
 
     /// Sees to it that the queue is there and bound.
     async fn have(&mut self, link: &Link) -> Result<(), Failure> {
-        if self.source.is_a_feed() && self.ready.is_none() {
+        if self.source.binding.is_some() && self.ready.is_none() {
             self.look(link).await?;
         }
         let queues = self.queues.clone();
@@ -203,23 +203,24 @@ impl QueueConsumer {
             Origin::Declared(spec)
                 if binding.is_none() && declarations.has_queue(link, queue, spec) => {}
             Origin::Declared(spec) => {
-                declarations.perform(link, spec.declare(queue)).await?;
-                self.declared = true;
-                if let Some(binding) = binding {
-                    let (exchange, key) = (&*binding.exchange, &*binding.key);
-                    if binding.ours {
-                        let target = Target::Exchange(binding.exchange.clone());
+                // First of all: without it no queue is made that stays.
+                if let Some(SourceBinding { exchange, ours, .. }) = binding {
+                    if *ours {
+                        let target = Target::Exchange(exchange.clone());
                         declarations.ensure(&target).await.map_err(Failure::Refused)?;
                     } else {
                         let find = Operation::FindExchange { name: exchange };
                         declarations.perform(link, find).await?;
                     }
+                }
+                declarations.perform(link, spec.declare(queue)).await?;
+                self.declared = true;
+                if let Some(SourceBinding { exchange, key, .. }) = binding {
                     let bind = Operation::Bind { queue, exchange, key };
-                    let bound = declarations.perform(link, bind).await;
-                    if bound.is_err() && binding.ours {
-                        declarations.forget(&Target::Exchange(binding.exchange.clone()));
+                    if let Err(failure) = declarations.perform(link, bind).await {
+                        declarations.forget(&Target::Exchange(exchange.clone()));
+                        return Err(failure);
                     }
-                    bound?;
                 }
                 declarations.seal(link).await?;
                 if *end == AtEnd::Stays {
@@ -232,13 +233,17 @@ impl QueueConsumer {
         Ok(())
     }
 
-    /// Looks what became of a feed's queue while there was no connection, and tells of a gap.
+    /// Looks what became of a queue that is bound while there was no connection, and tells of a gap.
     async fn look(&mut self, link: &Link) -> Result<(), Failure> {
-        let Source { queue, origin, .. } = &self.source;
-        let Origin::Declared(spec) = origin else { return Ok(()) };
+        let Source { queue, origin, settling, .. } = &self.source;
+        // How long the others' are is for those to say who asked for them.
+        let length = match (settling, origin) {
+            (Settling::HandingOver, Origin::Declared(spec)) => spec.length(),
+            _ => None,
+        };
         let find = Operation::FindQueue { name: queue };
         let missed = match self.queues.declarations.perform(link, find).await {
-            Ok(messages) => spec.length().is_some_and(|length| i64::from(messages) >= length),
+            Ok(messages) => length.is_some_and(|length| i64::from(messages) >= length),
             Err(Failure::Refused(why)) if !passes(&why) => true,
             Err(failure) => return Err(failure),
         };
@@ -355,12 +360,12 @@ impl QueueConsumer {
         match self.source.settling {
             Settling::Subscriber => {
                 let known = id.map(|id| settled.known(id, queue, &delivery.properties));
-                if known.is_some_and(|known| settled.is_repeat(known, delivery.redelivered)) {
+                if known.is_some_and(|known| settled.is_repeat(known, marked)) {
                     metrics.duplicates.inc();
                     return Some(Outcome::Ack);
                 }
                 let message = Arc::new(headers::message(received, destination, &mut delivery));
-                settler.expect(tag, known);
+                settler.expect(tag, known, marked);
                 let settler: Arc<dyn Settle> = settler.clone();
                 // An error means that the subscription is gone: what comes out of it is given back.
                 let delivery = Delivery::unsettled(message, marked, settler, tag);
@@ -392,8 +397,11 @@ impl QueueConsumer {
 
     /// Deletes the queue where it does not outlive the subscription, once there is a RabbitMQ to ask.
     async fn leave(&mut self) {
+        if !self.declared {
+            return;
+        }
         let last = self.hold.as_ref().is_some_and(Hold::is_last);
-        if !self.declared || !(last || self.source.end == AtEnd::Goes) {
+        if !last && self.source.end != AtEnd::Goes {
             return;
         }
         let queue = &self.source.queue;

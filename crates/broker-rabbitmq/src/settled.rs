@@ -4,9 +4,10 @@
 //! comes again. It is known here, and settled once more instead of delivered.
 //!
 //! Invariants
-//! - Only what AMQP marks as redelivered counts as a repeat. What comes unmarked is another message,
-//!   whatever its id: an application may send on to a queue what it got from there, headers and all. From
-//!   then on the one before is not known any more.
+//! - Only what is marked counts as a repeat: by AMQP, or by the node that published it again because its
+//!   confirm was lost. What comes unmarked is another message, whatever its id: an application may send
+//!   on to a queue what it got from there, headers and all. From then on the one before is not known any
+//!   more.
 //! - A message that comes back over a dead letter exchange is another one each time.
 //! - So many are known: the oldest beyond [`LENGTH`] is forgotten.
 //!
@@ -74,10 +75,15 @@ impl Settled {
         }
     }
 
+    /// Whether it was settled.
+    pub(crate) fn is_settled(&self, known: Known) -> bool {
+        self.memory.lock().known.contains_key(&known)
+    }
+
     /// It comes. Whether it is a repeat of what was settled.
-    pub(crate) fn is_repeat(&self, known: Known, redelivered: bool) -> bool {
+    pub(crate) fn is_repeat(&self, known: Known, marked: bool) -> bool {
         let mut memory = self.memory.lock();
-        if redelivered {
+        if marked {
             memory.known.contains_key(&known)
         } else {
             memory.known.remove(&known);

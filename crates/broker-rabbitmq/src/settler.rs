@@ -23,7 +23,15 @@ pub(crate) struct Settler {
     channel: Channel,
     settled: Arc<Settled>,
     /// The unsettled ones that can be known again, by their tags. Held for a lookup.
-    unsettled: Mutex<HashMap<u64, Known>>,
+    unsettled: Mutex<HashMap<u64, Unsettled>>,
+}
+
+/// A delivery on its way to the subscriber, or in its hands.
+#[derive(Debug, Clone, Copy)]
+struct Unsettled {
+    known: Known,
+    /// Whether it may be a repeat of one that the subscriber still holds.
+    marked: bool,
 }
 
 impl Settler {
@@ -32,17 +40,24 @@ impl Settler {
     }
 
     /// Delivery `tag` goes to the subscriber.
-    pub(crate) fn expect(&self, tag: u64, known: Option<Known>) {
+    pub(crate) fn expect(&self, tag: u64, known: Option<Known>, marked: bool) {
         if let Some(known) = known {
-            self.unsettled.lock().insert(tag, known);
+            self.unsettled.lock().insert(tag, Unsettled { known, marked });
         }
     }
 }
 
 impl Settle for Settler {
+    /// A repeat waits for its turn, and what it repeats may be acknowledged meanwhile.
+    fn is_due(&self, tag: u64) -> bool {
+        let delivery = self.unsettled.lock().get(&tag).copied();
+        !delivery.is_some_and(|it| it.marked && self.settled.is_settled(it.known))
+    }
+
     fn settle(&self, tag: u64, outcome: Outcome) {
-        let known = self.unsettled.lock().remove(&tag);
-        if let (Some(known), Outcome::Ack | Outcome::Reject) = (known, outcome) {
+        let delivery = self.unsettled.lock().remove(&tag);
+        if let (Some(Unsettled { known, .. }), Outcome::Ack | Outcome::Reject) = (delivery, outcome)
+        {
             self.settled.note(known);
         }
         let nack = |requeue| BasicNackOptions { multiple: false, requeue };

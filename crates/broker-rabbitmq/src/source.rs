@@ -238,12 +238,6 @@ fn check_length(name: &str) -> Result<(), SubscribeError> {
 }
 
 impl Source {
-    /// Whether it is fed by an exchange, and nobody takes part in it: what is missed is missed by all
-    /// whom it is for.
-    pub(crate) fn is_a_feed(&self) -> bool {
-        self.binding.is_some() && self.end == AtEnd::Goes
-    }
-
     /// Whether it ends where RabbitMQ has no such queue.
     pub(crate) fn ends_without_queue(&self) -> bool {
         self.origin == Origin::Found

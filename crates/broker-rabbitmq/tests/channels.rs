@@ -10,7 +10,7 @@ use broker_rabbitmq::RabbitMqBroker;
 use common::{body, broker_up, config, publish, queue, soon, subscribe, take, topic};
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties, Consumer};
 use testkit::RabbitMq;
 
 async fn subscribe_to_any(
@@ -29,7 +29,7 @@ async fn channels_of(rabbit: &RabbitMq, name: &str) -> BTreeSet<String> {
 }
 
 /// A queue that an application keeps to itself.
-async fn taken(rabbit: &RabbitMq, name: &str) -> Connection {
+async fn taken(rabbit: &RabbitMq, name: &str) -> (Connection, Channel, Consumer) {
     let application = Connection::connect(&rabbit.uri(), ConnectionProperties::default()).await;
     let application = application.expect("a connection");
     let channel = application.create_channel().await.expect("a channel");
@@ -38,8 +38,8 @@ async fn taken(rabbit: &RabbitMq, name: &str) -> Connection {
     let declared = channel.queue_declare(name.into(), durable, FieldTable::default());
     declared.await.expect("a queue");
     let consumed = channel.basic_consume(name.into(), "".into(), exclusive, FieldTable::default());
-    consumed.await.expect("a consumer");
-    application
+    let consumer = consumed.await.expect("a consumer");
+    (application, channel, consumer)
 }
 
 /// Of three consumers that hold unsettled deliveries, none hears of a fourth that RabbitMQ refuses.

@@ -7,8 +7,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use broker::{Broker, Destination, Message, PublishError, PublisherId};
-use broker_rabbitmq::RabbitMqBroker;
+use broker::{Broker, Destination, Feed, Message, PublishError, PublisherId, SubscribeRequest};
+use broker_rabbitmq::{Config, RabbitMqBroker, SubscriptionNames};
 use common::{body, broker_up, config, destination, publish, soon, subscribe, take, topic};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable};
@@ -105,6 +105,35 @@ fn table(entries: Vec<(&str, AMQPValue)>) -> FieldTable {
         table.insert(name.into(), value);
     }
     table
+}
+
+/// A client of the plugin leaves a durable subscription behind, and comes back to a node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_subscription_of_the_plugin_goes_on_at_a_node() {
+    let rabbitmq = RabbitMq::options().plugin(Plugin::Stomp).start().await.unwrap();
+    let config =
+        Config { subscription_names: SubscriptionNames::Plugin, ..config(&rabbitmq.uri()) };
+    let node = broker_up(config).await;
+    let topics = ["/topic/prices.*", "/exchange/amq.topic/prices.#"];
+    let mut plugin = Stomp::connect(&rabbitmq).await;
+    for (n, topic) in topics.iter().enumerate() {
+        let subscribe = format!(
+            "SUBSCRIBE\nid:s{n}\ndestination:{topic}\ndurable:true\nauto-delete:false\n\
+             exclusive:false\nack:client\nreceipt:r\n\n\0"
+        );
+        plugin.send(&subscribe).await;
+        assert!(plugin.frame().await.starts_with("RECEIPT"));
+    }
+    plugin.send("DISCONNECT\nreceipt:r\n\n\0").await;
+    assert!(plugin.frame().await.starts_with("RECEIPT"));
+    let to = destination("/topic/prices.oil");
+    assert_eq!(soon(publish(&node, 1, &to, "away").await).await, Ok(()));
+    for (n, topic) in topics.iter().enumerate() {
+        let feed = Feed::Kept { owner: Some("ann".into()), id: format!("s{n}").into() };
+        let request = SubscribeRequest { feed, ..SubscribeRequest::new(destination(topic), 1) };
+        let mut subscription = soon(node.subscribe(request)).await.unwrap();
+        assert_eq!(body(&take(&mut subscription).await), "away", "{topic}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

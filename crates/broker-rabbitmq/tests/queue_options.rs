@@ -184,7 +184,7 @@ async fn a_queue_of_others_is_found_and_not_made() {
         let why = refusal(&node, request).await;
         assert!(why.starts_with("NOT_FOUND - no queue"), "{why}");
     }
-    assert_eq!(shown(rabbitmq, &missing, &["name"]).await, None);
+    assert_eq!(shown(rabbitmq, &missing, &["messages"]).await, None);
     let to = Destination::AmqQueue(name.as_str().into());
     let mut subscription = subscribe(&node, &to).await;
     common::put(&channel, "", &name, "hi", <_>::default()).await;
@@ -195,7 +195,7 @@ async fn a_queue_of_others_is_found_and_not_made() {
     // Its consumer goes with the connection, and the queue with that.
     cut(&mut proxy, &node).await;
     assert!(soon(subscription.next()).await.is_none(), "the subscription has ended");
-    assert_eq!(shown(rabbitmq, &name, &["name"]).await, None);
+    assert_eq!(shown(rabbitmq, &name, &["messages"]).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

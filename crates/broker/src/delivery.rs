@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytestring::ByteString;
 use tokio::sync::mpsc;
@@ -43,6 +43,12 @@ pub enum Outcome {
 pub trait Settle: Send + Sync {
     /// Takes the outcome of the delivery that `tag` names. Never waits.
     fn settle(&self, tag: u64, outcome: Outcome);
+
+    /// Whether the delivery that `tag` names is still to be handed over; asked when it is taken. One that
+    /// is not is acked instead.
+    fn is_due(&self, _tag: u64) -> bool {
+        true
+    }
 }
 
 struct Settlement {
@@ -72,12 +78,24 @@ impl Subscription {
 
     /// The next delivery, or `None` once the broker has ended the subscription.
     pub async fn next(&mut self) -> Option<Delivery> {
-        self.deliveries.recv().await
+        loop {
+            let delivery = self.deliveries.recv().await?;
+            if let Some(delivery) = delivery.due() {
+                return Some(delivery);
+            }
+        }
     }
 
     /// As [`next`](Self::next), for callers that poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        self.deliveries.poll_recv(cx)
+        loop {
+            let Some(delivery) = ready!(self.deliveries.poll_recv(cx)) else {
+                return Poll::Ready(None);
+            };
+            if let Some(delivery) = delivery.due() {
+                return Poll::Ready(Some(delivery));
+            }
+        }
     }
 }
 
@@ -110,6 +128,16 @@ impl Delivery {
         tag: u64,
     ) -> Self {
         Self { message, redelivered, settlement: Some(Settlement { with, tag }) }
+    }
+
+    /// Itself, unless it is not to be handed over any more: then it is acked.
+    fn due(self) -> Option<Self> {
+        let due = self.settlement.as_ref().is_none_or(|it| it.with.is_due(it.tag));
+        if due {
+            return Some(self);
+        }
+        self.settle(Outcome::Ack);
+        None
     }
 
     /// Says what became of it.
