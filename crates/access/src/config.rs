@@ -270,6 +270,10 @@ impl Config {
                 Ok(url) => url,
                 Err(why) => return invalid("jwks_url", format!("is no URL: {why}")),
             };
+            if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+                let why = "must not hold a user or password, which would be shown";
+                return invalid("jwks_url", why.to_owned());
+            }
             let host = url.host().unwrap_or_default();
             let loopback = host == "localhost"
                 || host

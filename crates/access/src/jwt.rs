@@ -185,6 +185,14 @@ impl Verifier {
         config.source().map_or(Ok(()), |source| Keys::read(source).map(drop))
     }
 
+    /// Why the last fetch of keys failed, if there was one and it did.
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        match &self.keys {
+            Keys::Fixed(_) | Keys::File(_) => None,
+            Keys::Url(published) => published.failure(),
+        }
+    }
+
     /// Whose token this is, at the time `now`.
     pub(crate) async fn verify(
         &self,

@@ -32,6 +32,7 @@ mod secret;
 pub mod token;
 mod users;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use broker::Destinations;
@@ -107,6 +108,11 @@ impl Access {
     /// Whether tokens can be checked: a key is configured.
     pub fn checks_tokens(&self) -> bool {
         self.verifier.is_some()
+    }
+
+    /// Why the last fetch of `jwks_url` failed, if it did: for the operator.
+    pub fn key_failure(&self) -> Option<Arc<str>> {
+        self.verifier.as_ref()?.failure()
     }
 
     /// Who shows these credentials, at the time `now`. See [`Credentials`] for what counts.

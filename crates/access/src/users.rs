@@ -14,6 +14,7 @@
 //! roles = ["admin"]                             # optional
 //! claims = { tenant = "acme" }                  # optional
 //! ```
+//! bcrypt looks at the first 72 bytes of a passcode only.
 
 mod hash;
 

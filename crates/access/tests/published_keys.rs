@@ -258,8 +258,11 @@ async fn an_issuer_that_was_never_there_is_waited_for_no_longer_than_it_may_take
     let access = start(&config);
     let token = keys.sign_with_id("a", &ann());
     assert_eq!(principal_of(&access, &token).await.unwrap_err(), TokenError::KeysUnavailable);
+    let why = access.key_failure().unwrap();
+    assert!(why.contains("Connection refused"), "{why}");
     let _issuer = Issuer::at(address, Answer::Keys(json!([keys.jwk("a")]))).await;
     until(&access, &token, true).await;
+    assert_eq!(access.key_failure(), None);
 }
 
 #[tokio::test]

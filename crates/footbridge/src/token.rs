@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use access::token::{Signer, wanted_claims};
-use access::{Access, MAX_TOKEN};
+use access::{Access, MAX_TOKEN, TokenError};
 use anyhow::{Context, bail};
 use broker::Destinations;
 use serde_json::Value;
@@ -106,9 +106,10 @@ fn check(config: &Config, token: &str) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let explanation = runtime.block_on(async {
+    let (explanation, key_failure) = runtime.block_on(async {
         let access = Access::start(&config.access, &Destinations::new(&config.destinations))?;
-        anyhow::Ok(access.explain(token, SystemTime::now()).await)
+        let explanation = access.explain(token, SystemTime::now()).await;
+        anyhow::Ok((explanation, access.key_failure()))
     })?;
     let Some(explanation) = explanation else {
         bail!(
@@ -117,10 +118,11 @@ fn check(config: &Config, token: &str) -> anyhow::Result<()> {
         );
     };
     print(&explanation.to_string())?;
-    if explanation.verdict.is_err() {
-        bail!("the token is refused");
+    match (explanation.verdict, key_failure) {
+        (Ok(_), _) => Ok(()),
+        (Err(TokenError::KeysUnavailable), Some(why)) => bail!("access.jwks_url: {why}"),
+        (Err(_), _) => bail!("the token is refused"),
     }
-    Ok(())
 }
 
 fn from_standard_input() -> anyhow::Result<String> {

@@ -86,6 +86,80 @@ fn no_password_is_printed_wherever_it_stands() {
 }
 
 #[test]
+fn no_secret_is_printed_wherever_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("footbridge.toml");
+    let path = file.to_str().unwrap();
+    let secret = "hunter2hunter2hunter2hunter2hunter2";
+    let good_ones = [
+        format!("[access]\njwt_secret = '{secret}'"),
+        format!(
+            "[access]\nrules = [{{ deny = 'send', destination = '**', who = 'anonymous' }}]\njwt_secret = '{secret}'"
+        ),
+    ];
+    for text in &good_ones {
+        std::fs::write(&file, text).unwrap();
+        let (good, printed, told) = check_config(&["--config", path], &[]);
+        assert!(good, "{told}");
+        assert!(printed.contains("jwt_secret = \"***\""), "{printed}");
+        assert!(!printed.contains("hunter2") && told.is_empty(), "{printed}\n{told}");
+        // What was printed says that it is not whole when it is used.
+        std::fs::write(&file, &printed).unwrap();
+        let (good, _, told) = check_config(&["--config", path], &[]);
+        assert!(!good && told.contains("in place of the ***"), "{told}");
+    }
+    for wrong in [
+        "[access]\njwt_secret = 'hunter2'",
+        "[access]\njwt_secret = hunter2",
+        "[access]\njwt_secret = 'hunter2",
+        "[access]\njwt_secret = ['hunter2']",
+        "[access]\njwt-secert = 'hunter2'",
+        "[acess]\njwt_secret = 'hunter2'",
+        "jwt_secret = 'hunter2'",
+        "access.jwt_secret = 'hunter2'",
+        "access = { rules = 'opn', jwt_secret = 'hunter2' }",
+        "[access]\nsecret = 'hunter2'",
+    ] {
+        std::fs::write(&file, wrong).unwrap();
+        let (good, printed, told) = check_config(&["--config", path], &[]);
+        assert!(!good && printed.is_empty(), "{wrong}\n{printed}");
+        assert!(told.starts_with("error: ") && !told.contains("hunter2"), "{wrong}\n{told}");
+    }
+    for name in ["FOOTBRIDGE_ACCESS__JWT_SECRET", "FOOTBRIDGE_ACCESS__JWT_SECRT"] {
+        let (good, printed, told) = check_config(&[], &[(name, "hunter2")]);
+        assert!(!good && printed.is_empty(), "{printed}");
+        assert!(told.contains(name) && !told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn a_rule_that_cannot_be_meant_is_shown_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("footbridge.toml");
+    let path = file.to_str().unwrap();
+    let rule = |rest: &str| format!("[access]\notherwise = 'deny'\n\n[[access.rules]]\n{rest}\n");
+    for (rest, line, why) in [
+        (
+            "allow = 'send'\ndestination = '/topc/a'\nwho = 'everyone'",
+            4,
+            "access.rules: rule 1: destination \"/topc/a\": it begins with none of",
+        ),
+        (
+            "allow = 'publish'\ndestination = '/topic/a'\nwho = 'everyone'",
+            5,
+            "unknown variant `publish`",
+        ),
+        ("allow = 'send'\ndestination = '/topic/a'\nwho = 'all'", 7, "\"all\" is nobody"),
+        ("allow = 'send'\nwhere = '/topic/a'\nwho = 'everyone'", 6, "unknown field `where`"),
+    ] {
+        std::fs::write(&file, rule(rest)).unwrap();
+        let (good, _, told) = check_config(&["--config", path], &[]);
+        assert!(!good && told.contains(why), "{told}");
+        assert!(told.contains(&format!("{path}:{line}:")), "{told}");
+    }
+}
+
+#[test]
 fn each_process_has_its_own_defaults_and_ports() {
     let admin = |arguments: &[&str]| {
         let (good, printed, _) = check_config(arguments, &[]);

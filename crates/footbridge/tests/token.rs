@@ -41,6 +41,10 @@ fn a_token_that_is_made_is_accepted_and_explained() {
     assert!(!good);
     assert!(said.contains("refused: the token's signature is wrong"), "{said}");
     assert_eq!(told, "error: the token is refused\n");
+    let unreachable = [("FOOTBRIDGE_ACCESS__JWKS_URL", "http://127.0.0.1:9/jwks.json")];
+    let (good, said, told) = token(&["check"], &made, &unreachable);
+    assert!(!good && said.contains("refused: the token cannot be checked now"), "{said}");
+    assert!(told.contains("access.jwks_url: ") && told.contains("refused"), "{told}");
 }
 
 #[test]

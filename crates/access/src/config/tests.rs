@@ -87,6 +87,7 @@ fn a_value_that_cannot_work_is_refused_by_its_key() {
         (format!("jwks_file = '{}'", many.1), "jwks_file", "101 keys"),
         ("jwks_url = 'id.example.com'".into(), "jwks_url", "must begin with https://"),
         ("jwks_url = 'ftp://id.example.com/x'".into(), "jwks_url", "must begin with https://"),
+        ("jwks_url = 'https://a:b@id.example.com/x'".into(), "jwks_url", "user or password"),
         ("jwks_url = 'https://a b'".into(), "jwks_url", "is no URL"),
         ("jwks_url = 'http://id.example.com/jwks'".into(), "jwks_url", "is not encrypted"),
         ("jwks_url = 'http://127.0.0.1.example.com/jwks'".into(), "jwks_url", "is not encrypted"),

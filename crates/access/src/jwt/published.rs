@@ -79,6 +79,11 @@ impl Published {
         self.after(seen.fetches).await
     }
 
+    /// Why the last fetch failed, if it did.
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        self.known.borrow().failure.clone()
+    }
+
     async fn after(&self, fetches: u64) -> Known {
         let mut known = self.known.clone();
         // The task ends with this; if it died, what was known last must do.

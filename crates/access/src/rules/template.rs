@@ -46,7 +46,11 @@ pub fn written_word(value: &str) -> Option<String> {
 
 /// A pattern of words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Template(Vec<Word>);
+pub(crate) struct Template {
+    words: Vec<Word>,
+    /// All of it as a key, where it depends on nobody: rules are asked for every SEND.
+    fixed: Option<String>,
+}
 
 /// One word of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,12 +95,17 @@ pub(crate) struct Key<'a> {
 impl Template {
     /// Everything.
     pub(crate) fn all() -> Self {
-        Self(vec![Word::Many])
+        Self::new(vec![Word::Many])
     }
 
     /// No words.
     pub(crate) fn empty() -> Self {
-        Self(Vec::new())
+        Self::new(Vec::new())
+    }
+
+    fn new(words: Vec<Word>) -> Self {
+        let fixed = joined(&words, |_| None);
+        Self { words, fixed }
     }
 
     /// The words of a text, which are separated as those of a topic.
@@ -113,13 +122,13 @@ impl Template {
                 words.push(word);
             }
         }
-        Ok(Self(words))
+        Ok(Self::new(words))
     }
 
     /// The same with these words in front.
     pub(crate) fn behind(self, words: &str) -> Self {
         let front = words.split('/').filter(|word| !word.is_empty());
-        Self(front.map(|word| Word::Is(word.to_owned())).chain(self.0).collect())
+        Self::new(front.map(|word| Word::Is(word.to_owned())).chain(self.words).collect())
     }
 
     /// Whether `key` relates so to what this pattern is for `principal`. It does not if a placeholder has
@@ -135,37 +144,37 @@ impl Template {
 
     /// Whether everything that `inner` may be, whoever asks, is within this pattern, whoever asks.
     pub(crate) fn contains(&self, inner: &Self) -> bool {
-        if self.0.iter().any(|word| matches!(word, Word::Of(_))) {
-            return self == inner;
-        }
+        let Some(outer) = &self.fixed else { return self == inner };
         let any = |_: &Placeholder| Some("*".to_owned());
         // `contains` takes its time for many #; a rule that has so many is not looked through.
-        let hashes = inner.0.iter().filter(|word| **word == Word::Many).count();
-        match (self.joined(any), inner.joined(any)) {
-            (Some(outer), Some(inner)) if hashes <= 2 => topic::contains(&outer, &inner),
-            _ => false,
-        }
+        let hashes = inner.words.iter().filter(|word| **word == Word::Many).count();
+        hashes <= 2 && joined(&inner.words, any).is_some_and(|inner| topic::contains(outer, &inner))
     }
 
-    fn expanded(&self, principal: &Principal) -> Option<String> {
-        self.joined(|placeholder| encoded_word(&placeholder.value(principal)?))
-    }
-
-    fn joined(&self, value: impl Fn(&Placeholder) -> Option<String>) -> Option<String> {
-        let mut out = String::new();
-        for (n, word) in self.0.iter().enumerate() {
-            if n > 0 {
-                out.push('.');
-            }
-            match word {
-                Word::Is(word) => out.push_str(word),
-                Word::One => out.push('*'),
-                Word::Many => out.push('#'),
-                Word::Of(placeholder) => out.push_str(&value(placeholder)?),
-            }
+    fn expanded(&self, principal: &Principal) -> Option<Cow<'_, str>> {
+        if let Some(fixed) = &self.fixed {
+            return Some(Cow::Borrowed(fixed));
         }
-        Some(out)
+        let value = |placeholder: &Placeholder| encoded_word(&placeholder.value(principal)?);
+        joined(&self.words, value).map(Cow::Owned)
     }
+}
+
+/// The words as a key, with these values for placeholders; none if one has none.
+fn joined(words: &[Word], value: impl Fn(&Placeholder) -> Option<String>) -> Option<String> {
+    let mut out = String::new();
+    for (n, word) in words.iter().enumerate() {
+        if n > 0 {
+            out.push('.');
+        }
+        match word {
+            Word::Is(word) => out.push_str(word),
+            Word::One => out.push('*'),
+            Word::Many => out.push('#'),
+            Word::Of(placeholder) => out.push_str(&value(placeholder)?),
+        }
+    }
+    Some(out)
 }
 
 impl Placeholder {
@@ -264,7 +273,8 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> Option<String> {
-        Template::parse(text).unwrap().expanded(&Principal::anonymous())
+        let template = Template::parse(text).unwrap();
+        template.expanded(&Principal::anonymous()).map(Cow::into_owned)
     }
 
     #[test]
@@ -300,9 +310,12 @@ mod tests {
     #[test]
     fn separators_within_braces_are_letters() {
         let template = Template::parse("t.{claim.realm.tenant}.#").unwrap();
-        assert_eq!(template.0.len(), 3);
+        assert_eq!(template.words.len(), 3);
         let template = Template::parse("{claim.https://example.com/id}.x").unwrap();
-        assert_eq!(template.0[0], Word::Of(Placeholder::Claim("https://example.com/id".into())));
+        assert_eq!(
+            template.words[0],
+            Word::Of(Placeholder::Claim("https://example.com/id".into()))
+        );
     }
 
     #[test]
