@@ -1,4 +1,4 @@
-//! The behaviour that every [`Presence`] and [`Groups`] shows, as tests.
+//! The behaviour that every [`Presence`] and [`Groups`](crate::Groups) shows, as tests.
 //!
 //! [`contract_tests!`](crate::contract_tests) makes one test of each rule; a store runs it in its own
 //! tests. Every rule is an `async fn` that takes a store and panics where it breaks the rule.

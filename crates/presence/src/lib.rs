@@ -42,7 +42,7 @@ pub use name::{GroupName, MAX_NAME, NotAName, UserName};
 pub use page::{Cursor, MAX_PAGE, Page, PageRequest};
 pub use presence::{Count, OnlineUser, Presence, RegisterError, Unavailable};
 pub use redis::{RedisConfig, RedisPresence, Url};
-pub use roster::{ANNOUNCE_EVERY, Announcement, MAX_NODES, Roster};
+pub use roster::{ANNOUNCE_EVERY, Announcement, MAX_NODES, Roster, SILENCE};
 pub use session::{
     Attributes, MAX_ATTRIBUTES, MAX_TEXT, NotASessionId, Session, SessionId, TooMuch,
 };

@@ -103,7 +103,8 @@ impl Shared {
 
     fn strike(&self, due: Instant) {
         let mut here = self.here.lock();
-        while let Some((at, user)) = here.leaving.pop_front_if(|(at, _)| *at <= due) {
+        while here.leaving.front().is_some_and(|(at, _)| *at <= due) {
+            let Some((at, user)) = here.leaving.pop_front() else { return };
             if here.online.get(&user) == Some(&Some(at)) {
                 here.online.remove(&user);
                 self.events.tell(Event::UserOffline(user));

@@ -9,6 +9,9 @@ use crate::session::TooMuch;
 use crate::{Boot, Events, Lookup, Page, PageRequest, Session, SessionId, State, UserName};
 
 /// Who is online, on which node, as one node sees and tells it.
+///
+/// No call waits longer for a store than a bound of the implementation: in Redis `command_timeout` for each
+/// round trip, and three times that for a change.
 #[async_trait]
 pub trait Presence: Send + Sync + 'static {
     /// The node for which this one registers.
@@ -59,6 +62,9 @@ pub trait Presence: Send + Sync + 'static {
     fn state(&self) -> watch::Receiver<State>;
 
     /// Says good-bye: all sessions of this node end, and with them its lease. Registers nothing any more.
+    ///
+    /// # Errors
+    /// Then the other nodes clear away what is left, as of a node that died.
     async fn leave(&self) -> Result<(), Unavailable>;
 }
 

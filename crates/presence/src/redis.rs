@@ -16,6 +16,9 @@
 //!   written in order.
 //! - A cut connection, a silent Redis or one that refuses ends nothing here but the question.
 //!
+//! In a Redis Cluster the epoch is of one shard. Another shard that loses what it had, without the loss of
+//! that one or of the connection, is noticed when the sessions are written again, within `reassert`.
+//!
 //! `keeper` holds the lease and begins terms, `reaper` clears away nodes that died and tells who is offline,
 //! `link` is the connection, `script` and the `.lua` files what runs in Redis, `keys` what is where.
 
@@ -45,7 +48,7 @@ use tokio_util::task::TaskTracker;
 pub use self::config::{RedisConfig, Url};
 use self::link::Answers;
 use self::script::Lua;
-use self::shared::{Entry, Shared};
+use self::shared::Shared;
 use self::writer::Write;
 use crate::{
     Boot, Config, Count, Events, Lookup, OnlineUser, Page, PageRequest, Presence, RegisterError,
@@ -141,15 +144,14 @@ impl Presence for RedisPresence {
 
     async fn unregister(&self, id: &SessionId) -> Result<(), Unavailable> {
         let deadline = self.deadline();
-        let Some(Entry { session, told }) = self.shared.here.lock().sessions.remove(id) else {
+        let Some(entry) = self.shared.here.lock().sessions.remove(id) else {
             return Ok(());
         };
-        let ended = session.clone();
-        let write = |done| Write::Unregister { session: ended, told, done };
-        match self.written(write, deadline).await {
+        let ended = entry.clone();
+        match self.written(|done| Write::Unregister { entry: ended, done }, deadline).await {
             Ok(()) => Ok(()),
             Err(NotWritten::Kept(why)) => {
-                self.shared.owe(&session, told);
+                self.shared.owe(&entry);
                 Err(why)
             }
             // The writer does what it can, and owes the rest.
@@ -278,10 +280,13 @@ impl Presence for RedisPresence {
         // Nobody may take the lease again once it is given up.
         self.keep.cancel();
         self.keeping.wait().await;
+        let mut all_ended = Ok(());
         for some in ids.chunks(self.shared.config.batch) {
             let ended = join_all(some.iter().map(|id| self.unregister(id))).await;
-            ended.into_iter().collect::<Result<(), _>>()?;
+            all_ended = ended.into_iter().fold(all_ended, Result::and);
         }
+        // Otherwise the others clear away what is left, after the lease.
+        all_ended?;
         let keys = [self.shared.keys.leases(), self.shared.keys.standing()];
         let mut give_up = self.shared.scripts.call(Lua::LeaseDrop, &keys);
         give_up.arg(self.shared.boot.to_string());

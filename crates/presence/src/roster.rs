@@ -18,6 +18,9 @@ use crate::{Boot, Epoch};
 /// How often a node announces itself, besides on every change.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
 
+/// How long a node that is silent stays in the roster, where nothing else is configured.
+pub const SILENCE: Duration = Duration::from_secs(10);
+
 /// The most nodes a roster holds.
 pub const MAX_NODES: usize = 10_000;
 
@@ -47,9 +50,8 @@ struct Heard {
 }
 
 impl Roster {
-    /// An empty roster, in which a node is kept for `silence` after its last announcement. That must
-    /// outlast some lost announcements: the default of the gateway is several times
-    /// [`ANNOUNCE_EVERY`].
+    /// An empty roster, in which a node is kept for `silence` after its last announcement, such as
+    /// [`SILENCE`]. That must outlast some lost announcements.
     #[must_use]
     pub fn new(silence: Duration) -> Self {
         Self { silence, heard: HashMap::new() }
@@ -120,8 +122,6 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SILENCE: Duration = Duration::from_secs(6);
 
     fn announced(boot: Boot) -> Announcement {
         Announcement { boot, registered: Some(Epoch::new("e")), draining: false }

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 async fn cluster() -> RedisPresence {
     static SHARED: OnceCell<Redis> = OnceCell::const_new();
-    let redis = SHARED.get_or_init(async || Redis::start_cluster().await.unwrap()).await;
+    let redis = SHARED.get_or_init(async || Redis::start_cluster().await.expect("a Cluster")).await;
     let config = RedisConfig { cluster: true, ..common::redis_config(&redis.uri()) };
     common::node(common::config(), config).await
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{config, events_until, found, node, redis_config, register, session, until, user};
 use futures_util::future::join_all;
 use presence::{Config, Ending, Event, Presence, RedisConfig, UserName};
-use testkit::{Persistence, Redis};
+use testkit::{Persistence, Proxy, Redis};
 
 async fn shared() -> RedisConfig {
     redis_config(&testkit::redis().await.uri())
@@ -62,7 +62,7 @@ async fn a_dead_node_is_cleared_away_within_its_lease_and_each_event_is_told_onc
         "{after:?}"
     );
     assert!(after > Duration::from_secs(2), "it was cleared away with its lease: {after:?}");
-    assert_eq!(found(&other, "user-0").await, [kept.id.clone()]);
+    assert_eq!(found(&other, "user-0").await, std::slice::from_ref(&kept.id));
     assert!(!one.lookup(&[]).await.unwrap().leased.contains(&boot));
 
     // Those who linger count as users, so all are told offline.
@@ -138,8 +138,7 @@ async fn ten_thousand_arrivals_share_their_way() {
     let node = node(config(), patient).await;
     let info = async |section: &str, key: &str| {
         let info = redis.cli(&["info", section]).await.unwrap();
-        let line = info.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
-        line
+        info.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned()
     };
     let reads = async || info("stats", "total_reads_processed:").await.parse::<u64>().unwrap();
     let bytes = async || info("stats", "total_net_input_bytes:").await.parse::<u64>().unwrap();
@@ -170,4 +169,47 @@ async fn ten_thousand_arrivals_share_their_way() {
     let trips = node.round_trips() - before;
     assert!(trips <= 2 * ((ARRIVALS / 512) as u64 + 5) + 200, "{trips} round trips");
     assert_eq!(node.count().await.unwrap().sessions(), 0);
+}
+
+/// The claim that keeps reapers apart is taken away again and again, so both work on the same node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_reapers_at_once_tell_each_event_once() {
+    let own = Redis::start(Persistence::Memory).await.unwrap();
+    let redis = redis_config(&own.uri());
+    let times = Config { lease: Duration::from_secs(3), ..config() };
+    let dying = node(times.clone(), redis.clone()).await;
+    let names: Vec<_> = (0..400).map(|n| format!("user-{n}")).collect();
+    let sessions = join_all(names.iter().map(|name| register(&dying, name))).await;
+    let boot = dying.boot();
+    let claim = format!("{}:{{nodes}}:reap:{boot}", redis.namespace);
+    drop(dying);
+    // One takes a session at a time over a long way, so the other overtakes it.
+    let mut proxy = Proxy::start(([127, 0, 0, 1], own.port())).await.unwrap();
+    proxy.delay(Duration::from_millis(5));
+    let far = RedisConfig { urls: vec![(&*own.uri_at(proxy.port())).into()], ..redis.clone() };
+    let slow = node(Config { batch: 1, ..times.clone() }, far).await;
+    let mut by_slow = slow.events();
+    let is_closed = |event: &Event| matches!(event, Event::SessionClosed { .. });
+    let mut told = vec![events_until(&mut by_slow, is_closed).await];
+    let quick = node(Config { batch: 16, ..times }, redis).await;
+    let mut by_quick = quick.events();
+    until(async || {
+        own.cli(&["del", &claim]).await.unwrap();
+        quick.count().await.unwrap().nodes.iter().all(|(node, _)| *node != boot)
+    })
+    .await;
+    for (node, events) in [(&slow, &mut by_slow), (&quick, &mut by_quick)] {
+        let end = register(node, "end").await;
+        let is_end =
+            |event: &Event| matches!(event, Event::SessionOpened { id, .. } if *id == end.id);
+        told.push(events_until(events, is_end).await);
+    }
+    assert!(told[2].iter().any(is_closed), "the second took no part");
+    let mut closed: HashMap<_, usize> = HashMap::new();
+    for event in told.into_iter().flatten() {
+        if let Event::SessionClosed { id, ending: Ending::NodeDied, .. } = event {
+            *closed.entry(id).or_default() += 1;
+        }
+    }
+    assert_eq!(closed, sessions.iter().map(|session| (session.id.clone(), 1)).collect());
 }

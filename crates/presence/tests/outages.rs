@@ -77,9 +77,9 @@ async fn a_redis_that_comes_back_empty_has_another_epoch_and_gets_everything_aga
     let answer = other.lookup(&[]).await.unwrap();
     assert_eq!(answer.epoch, after);
     for session in &sessions {
-        assert_eq!(found(&other, session.user.as_str()).await, [session.id.clone()]);
+        assert_eq!(found(&other, session.user.as_str()).await, std::slice::from_ref(&session.id));
     }
-    assert_eq!(found(&other, "late").await, [late.id.clone()]);
+    assert_eq!(found(&other, "late").await, std::slice::from_ref(&late.id));
     assert_eq!(found(&other, gone.user.as_str()).await, []);
 
     // Nothing is told twice, and what happened meanwhile is told.
@@ -162,8 +162,8 @@ async fn a_cut_node_is_reached_all_the_time_and_comes_back() {
     let mut events = cut.events();
     proxy.heal().await.unwrap();
     registered(&cut).await;
-    assert_eq!(found(&other, "ann").await, [session.id.clone()]);
-    assert_eq!(found(&other, "late").await, [late.id.clone()]);
+    assert_eq!(found(&other, "ann").await, std::slice::from_ref(&session.id));
+    assert_eq!(found(&other, "late").await, std::slice::from_ref(&late.id));
     // As others were told that it is gone, it is told that it is back; and it is in its group for good.
     let is_back =
         |event: &Event| matches!(event, Event::SessionOpened { id, .. } if *id == session.id);
@@ -254,10 +254,103 @@ async fn a_full_redis_is_told_and_recovered_from() {
     let late = common::session(&node, "late");
     let refused = node.register(late.clone()).await;
     assert!(matches!(refused, Err(RegisterError::Unavailable(_))), "{refused:?}");
-    assert_eq!(node.state().borrow().registered, None);
+    let state = node.state().borrow().clone();
+    assert_eq!((state.link, state.registered), (Link::Up, None));
     assert!(is_reached(&node, &node, "late").await);
     redis.cli(&["config", "set", "maxmemory", "0"]).await.unwrap();
     registered(&node).await;
     assert_eq!(found(&node, "ann").await, [session.id]);
     assert_eq!(found(&node, "late").await, [late.id]);
+}
+
+/// Faults in a random order, and between them sessions that come and go: whoever was let in is reached,
+/// at any moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_no_holder_is_missed() {
+    let seed = ulid::Ulid::generate().random() as u64;
+    let mut random = SmallRandom(seed | 1);
+    let mut redis = Redis::start(Persistence::AppendOnly).await.unwrap();
+    let mut proxy = Proxy::start(([127, 0, 0, 1], redis.port())).await.unwrap();
+    let there =
+        RedisConfig { command_timeout: Duration::from_secs(1), ..redis_config(&redis.uri()) };
+    let through =
+        RedisConfig { urls: vec![(&*redis.uri_at(proxy.port())).into()], ..there.clone() };
+    let times =
+        Config { lease: Duration::from_secs(1), reassert: Duration::from_secs(1), ..config() };
+    let (holder, sender) = (node(times.clone(), through).await, node(times, there).await);
+    let mut here: Vec<presence::Session> = Vec::new();
+    for n in 0..60 {
+        let what = match n % 5 {
+            4 => Some(random.below(7)),
+            _ => None,
+        };
+        match what {
+            Some(0) => proxy.cut().await,
+            Some(1) => proxy.half_open(),
+            Some(2) => _ = redis.cli(&["flushall"]).await,
+            Some(3) => {
+                redis.kill();
+                redis.start_empty().await.unwrap();
+            }
+            Some(4) => {
+                redis.kill();
+                redis.start_again().await.unwrap();
+            }
+            Some(_) => proxy.heal().await.unwrap(),
+            None => {}
+        }
+        let came = session(&holder, &format!("user-{}", random.below(10)));
+        match soon(holder.register(came.clone())).await {
+            Ok(()) => here.push(came),
+            Err(RegisterError::Unavailable(_)) => {
+                assert_eq!(holder.state().borrow().registered, None, "seed {seed}, step {n}");
+                here.push(came);
+            }
+            Err(other) => panic!("{other}"),
+        }
+        if here.len() > 12 {
+            let gone = here.swap_remove(random.below(here.len() as u64) as usize);
+            let _ = soon(holder.unregister(&gone.id)).await;
+        }
+        for _ in 0..3 {
+            let announced = announcement(&holder);
+            let users: Vec<_> = here.iter().map(|session| session.user.clone()).collect();
+            let answer = soon(sender.lookup(&users)).await.ok();
+            for user in &users {
+                let targets = targets(user, answer.as_ref(), [&announced]);
+                assert!(
+                    targets.contains(&holder.boot()),
+                    "seed {seed}, step {n}: {user} is missed by {answer:?} and {announced:?}"
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(random.below(40))).await;
+        }
+    }
+    // In the end everything is as it is.
+    proxy.heal().await.unwrap();
+    let users: Vec<_> = (0..10).map(|n| user(&format!("user-{n}"))).collect();
+    let mut expected: Vec<_> = here.iter().map(|session| session.id.clone()).collect();
+    expected.sort();
+    until(async || {
+        let Ok(answer) = sender.lookup(&users).await else { return false };
+        let all = answer.sessions.values().flatten();
+        let mut ids: Vec<_> = all.map(|session| session.id.clone()).collect();
+        ids.sort();
+        answer.epoch == holder.state().borrow().registered
+            && answer.leased.contains(&holder.boot())
+            && ids == expected
+    })
+    .await;
+}
+
+/// Xorshift: all that is random here is named by the seed.
+struct SmallRandom(u64);
+
+impl SmallRandom {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
 }

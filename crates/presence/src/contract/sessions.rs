@@ -171,7 +171,7 @@ pub async fn hostile_names_are_names_like_others(presence: &impl Presence) {
         sessions.push(register(presence, user).await);
     }
     for (user, session) in users.iter().zip(&sessions) {
-        assert_eq!(sessions_of(presence, user).await, [session.clone()]);
+        assert_eq!(sessions_of(presence, user).await, std::slice::from_ref(session));
     }
     let mut listed = HashSet::new();
     let mut page = PageRequest::first(100);

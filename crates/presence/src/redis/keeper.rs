@@ -41,6 +41,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let mut refresh = tokio::time::interval(shared.config.refresh);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut term: Option<Term> = None;
+    let mut told = String::new();
     loop {
         tokio::select! {
             _ = refresh.tick() => {}
@@ -60,9 +61,16 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Err(_) => continue,
         }
         term = match begin(&shared, &line).await {
-            Ok(term) => Some(term),
-            Err(why) => {
-                tracing::warn!("this node could not be registered: {why}");
+            Ok(term) => {
+                told.clear();
+                Some(term)
+            }
+            Err(Unavailable(why)) => {
+                // The same again is nothing new.
+                if told != why {
+                    tracing::warn!("this node could not be registered: {why}");
+                    told = why;
+                }
                 tokio::time::sleep(PAUSE.min(shared.config.refresh)).await;
                 shared.faulted.notify_one();
                 None

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -64,8 +65,19 @@ pub(super) struct Here {
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) session: Arc<Session>,
-    /// Whether it was told as opened.
-    pub(super) told: bool,
+    /// Whether it was told as opened. Whoever ends it may have it before the writer tells it, so they
+    /// share it.
+    told: Arc<AtomicBool>,
+}
+
+impl Entry {
+    fn new(session: Arc<Session>) -> Self {
+        Self { session, told: Arc::default() }
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Acquire)
+    }
 }
 
 impl Shared {
@@ -129,7 +141,7 @@ impl Shared {
             return Err(RegisterError::Taken(session.id));
         }
         let session = Arc::new(session);
-        let entry = Entry { session: session.clone(), told: false };
+        let entry = Entry::new(session.clone());
         here.sessions.insert(session.id.clone(), entry);
         Ok(session)
     }
@@ -153,21 +165,22 @@ impl Shared {
     }
 
     /// A session ended, and Redis could not be told.
-    pub(super) fn owe(&self, session: &Arc<Session>, told: bool) {
-        let mut here = self.here.lock();
-        if told && here.owed.len() < self.config.max_waiting {
-            here.owed.push(session.clone());
-        }
-        drop(here);
-        if told {
-            self.tell_closed(session, Ending::Left);
+    pub(super) fn owe(&self, entry: &Entry) {
+        if entry.is_told() {
+            let mut here = self.here.lock();
+            if here.owed.len() < self.config.max_waiting {
+                here.owed.push(entry.session.clone());
+            }
+            drop(here);
+            self.tell_closed(&entry.session, Ending::Left);
         }
         self.fault();
     }
 
-    pub(super) fn tell_opened(&self, session: &Session) {
-        let (id, user) = (session.id.clone(), session.user.clone());
-        self.events.tell(Event::SessionOpened { id, user, boot: session.boot });
+    pub(super) fn tell_opened(&self, entry: &Entry) {
+        entry.told.store(true, Ordering::Release);
+        let Session { id, user, boot, .. } = Session::clone(&entry.session);
+        self.events.tell(Event::SessionOpened { id, user, boot });
     }
 
     pub(super) fn tell_closed(&self, session: &Session, ending: Ending) {

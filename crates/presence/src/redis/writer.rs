@@ -15,14 +15,14 @@ use super::removal::{Removal, remove};
 use super::script::Lua;
 use super::shared::{Entry, Shared};
 use super::stored;
-use crate::{Event, Session, SessionId, Unavailable};
+use crate::{Ending, Event, Session, SessionId, Unavailable};
 
 /// Something to write, and who is told when it is written.
 pub(super) enum Write {
     /// A session that came. The answer is the rest of a ban that it met.
     Register { id: SessionId, done: oneshot::Sender<Result<Option<Duration>, Unavailable>> },
-    /// A session that ended; whether it had been told as opened.
-    Unregister { session: Arc<Session>, told: bool, done: oneshot::Sender<Result<(), Unavailable>> },
+    /// A session that ended.
+    Unregister { entry: Entry, done: oneshot::Sender<Result<(), Unavailable>> },
     /// Sessions that are to be in Redis already. `is_back` when others were told that they are gone.
     Assert { ids: Vec<SessionId>, is_back: bool, done: oneshot::Sender<Result<(), Unavailable>> },
 }
@@ -69,7 +69,7 @@ async fn batch(shared: &Shared, writes: impl Iterator<Item = Write>) {
                     );
                     asserted.push(done);
                 }
-                Write::Unregister { session, told, done } => ended.push((session, told, done)),
+                Write::Unregister { entry, done } => ended.push((entry, done)),
             }
         }
         here.term
@@ -84,7 +84,7 @@ async fn batch(shared: &Shared, writes: impl Iterator<Item = Write>) {
         let _ = done.send(is_written.clone());
     }
     let mut removals: Vec<_> =
-        ended.iter().map(|(session, ..)| Removal::ended(session.clone())).collect();
+        ended.iter().map(|(entry, _)| Removal::ended(entry.session.clone())).collect();
     // Their index was written.
     removals.extend(banned.into_iter().map(Removal::ended));
     if removals.is_empty() {
@@ -92,17 +92,17 @@ async fn batch(shared: &Shared, writes: impl Iterator<Item = Write>) {
     }
     match remove(shared, shared.boot, &removals).await {
         Ok(removed) => {
-            for ((session, told, done), removed) in ended.into_iter().zip(removed) {
-                if told || removed {
-                    shared.tell_closed(&session, crate::Ending::Left);
+            for ((entry, done), removed) in ended.into_iter().zip(removed) {
+                if removed || entry.is_told() {
+                    shared.tell_closed(&entry.session, Ending::Left);
                 }
                 let _ = done.send(Ok(()));
             }
         }
         Err(unavailable) => {
             shared.fault();
-            for (session, told, done) in ended {
-                shared.owe(&session, told);
+            for (entry, done) in ended {
+                shared.owe(&entry);
                 let _ = done.send(Err(unavailable.clone()));
             }
         }
@@ -160,27 +160,23 @@ fn tell(
     };
     let mut banned = Vec::new();
     for (Line { entry, reason }, (ban, is_new, is_online)) in lines.into_iter().zip(answers) {
-        let session = entry.session;
         if ban > 0 {
-            shared.here.lock().sessions.remove(&session.id);
+            shared.here.lock().sessions.remove(&entry.session.id);
             if let Reason::Came(done) = reason {
                 let _ = done.send(Ok(Some(Duration::from_millis(ban))));
             }
-            banned.push(session);
+            banned.push(entry.session);
             continue;
         }
         let (came, done) = match reason {
             Reason::Came(done) => (true, Some(done)),
             // One whose registration failed is told now.
-            Reason::Again { is_back } => (!entry.told || (is_back && is_new), None),
+            Reason::Again { is_back } => (!entry.is_told() || (is_back && is_new), None),
         };
         if came {
-            if let Some(entry) = shared.here.lock().sessions.get_mut(&session.id) {
-                entry.told = true;
-            }
-            shared.tell_opened(&session);
+            shared.tell_opened(&entry);
             if is_online {
-                shared.events.tell(Event::UserOnline(session.user.clone()));
+                shared.events.tell(Event::UserOnline(entry.session.user.clone()));
             }
         }
         if let Some(done) = done {

@@ -52,7 +52,9 @@ pub(crate) async fn registered(node: &RedisPresence) {
 /// Waits until the state is as `wanted`.
 pub(crate) async fn until_state(node: &RedisPresence, wanted: impl Fn(&State) -> bool) -> State {
     let mut state = node.state();
-    soon(async { state.wait_for(wanted).await.expect("the node is there").clone() }).await
+    let reached = async { state.wait_for(wanted).await.expect("the node is there").clone() };
+    let reached = tokio::time::timeout(PATIENCE, reached).await;
+    reached.unwrap_or_else(|_| panic!("it stays {:?}", *node.state().borrow()))
 }
 
 /// What `future` gives, in time.
@@ -71,7 +73,7 @@ pub(crate) async fn until(mut question: impl AsyncFnMut() -> bool) {
 }
 
 pub(crate) fn user(name: &str) -> UserName {
-    UserName::new(name.to_owned()).unwrap()
+    UserName::new(name.to_owned()).expect("a name")
 }
 
 pub(crate) fn session(node: &RedisPresence, name: &str) -> Session {
