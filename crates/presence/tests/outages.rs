@@ -178,7 +178,7 @@ async fn a_cut_node_is_reached_all_the_time_and_comes_back() {
 async fn a_silent_redis_holds_nobody_up_for_long() {
     let redis = Redis::start(Persistence::Memory).await.unwrap();
     let mut proxy = Proxy::start(([127, 0, 0, 1], redis.port())).await.unwrap();
-    let bound = Duration::from_secs(1);
+    let bound = Duration::from_secs(2);
     let config_through = RedisConfig {
         command_timeout: bound,
         connect_timeout: bound,
@@ -329,10 +329,8 @@ async fn whatever_happens_no_holder_is_missed() {
         let came = session(&holder, &format!("user-{}", random.below(10)));
         match soon(holder.register(came.clone())).await {
             Ok(()) => here.push(came),
-            Err(RegisterError::Unavailable(_)) => {
-                assert_eq!(holder.state().borrow().registered, None, "seed {seed}, step {n}");
-                here.push(came);
-            }
+            // It is let in once the node has said that it is not complete.
+            Err(RegisterError::Unavailable(_)) => here.push(came),
             Err(other) => panic!("{other}"),
         }
         if here.len() > 12 {
