@@ -44,7 +44,7 @@ pub use presence::{Count, OnlineUser, Presence, RegisterError, Unavailable};
 pub use redis::{RedisConfig, RedisPresence, Url};
 pub use roster::{ANNOUNCE_EVERY, Announcement, MAX_NODES, Roster, SILENCE};
 pub use session::{
-    Attributes, MAX_ATTRIBUTES, MAX_TEXT, NotASessionId, Session, SessionId, TooMuch,
+    Attributes, MAX_ATTRIBUTES, MAX_DEPTH, MAX_TEXT, NotASessionId, Session, SessionId, TooMuch,
 };
 pub use state::{Link, State};
 pub use targets::targets;

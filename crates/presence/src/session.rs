@@ -3,7 +3,7 @@
 //! Invariants
 //! - A session's id begins with its node's name, so it is reached without a lookup.
 //! - What is kept of a session is bounded: its name by [`MAX_NAME`](crate::MAX_NAME), the rest by
-//!   [`MAX_TEXT`] and [`MAX_ATTRIBUTES`].
+//!   [`MAX_TEXT`], [`MAX_ATTRIBUTES`] and [`MAX_DEPTH`].
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +20,9 @@ use crate::{Boot, UserName};
 pub const MAX_TEXT: usize = 256;
 /// The most that the attributes of a session may take, as JSON, in bytes.
 pub const MAX_ATTRIBUTES: usize = 4096;
+
+/// How deep the attributes of a session may be nested: readers of JSON give up somewhere.
+pub const MAX_DEPTH: usize = 32;
 
 /// How long an id is.
 const ID: usize = NODE_NAME + RANDOM;
@@ -59,13 +62,13 @@ pub struct Session {
 
 /// What of a session is more than is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what} of {length} bytes is longer than the limit of {limit}")]
+#[error("{what} of {size} exceeds the limit of {limit}")]
 pub struct TooMuch {
-    /// What is too long.
+    /// What is too long or too deep.
     pub what: &'static str,
-    /// Its length in bytes.
-    pub length: usize,
-    /// The limit in bytes.
+    /// Its length in bytes, or its depth.
+    pub size: usize,
+    /// The limit, alike.
     pub limit: usize,
 }
 
@@ -122,17 +125,20 @@ impl Session {
 
     /// Whether it is within the limits.
     pub(crate) fn check(&self) -> Result<(), TooMuch> {
-        for (what, text) in [("address", &self.address), ("device", &self.device)] {
-            if text.len() > MAX_TEXT {
-                return Err(TooMuch { what, length: text.len(), limit: MAX_TEXT });
+        // A map of strings always has a JSON text.
+        let attributes = serde_json::to_vec(&self.attributes).map_or(0, |json| json.len());
+        let depth = self.attributes.values().map(depth).max().unwrap_or_default() + 1;
+        for (what, size, limit) in [
+            ("an address", self.address.len(), MAX_TEXT),
+            ("a device", self.device.len(), MAX_TEXT),
+            ("attributes", attributes, MAX_ATTRIBUTES),
+            ("a depth of attributes", depth, MAX_DEPTH),
+        ] {
+            if size > limit {
+                return Err(TooMuch { what, size, limit });
             }
         }
-        // A map of strings always has a JSON text.
-        let length = serde_json::to_vec(&self.attributes).map_or(0, |json| json.len());
-        match length > MAX_ATTRIBUTES {
-            true => Err(TooMuch { what: "attributes", length, limit: MAX_ATTRIBUTES }),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// What a store keeps of it beside its id, user and boot.
@@ -177,6 +183,16 @@ struct Kept {
     device: String,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     attributes: Attributes,
+}
+
+/// How deep a value is nested; what is no list and no object is 0 deep.
+fn depth(value: &Value) -> usize {
+    let deepest = match value {
+        Value::Array(values) => values.iter().map(depth).max(),
+        Value::Object(values) => values.values().map(depth).max(),
+        _ => return 0,
+    };
+    deepest.unwrap_or_default() + 1
 }
 
 fn since_epoch(time: SystemTime) -> u64 {
@@ -243,9 +259,25 @@ mod tests {
         let mut one = session();
         assert_eq!(one.check(), Ok(()));
         one.device = "x".repeat(MAX_TEXT + 1).into();
-        assert_eq!(one.check().unwrap_err().what, "device");
+        assert_eq!(one.check().unwrap_err().what, "a device");
         let mut one = session();
         one.attributes.insert("a".into(), "x".repeat(MAX_ATTRIBUTES).into());
         assert_eq!(one.check().unwrap_err().what, "attributes");
+    }
+
+    #[test]
+    fn what_is_too_deep_to_be_read_again_is_refused() {
+        let mut one = session();
+        let mut value = Value::Null;
+        for depth in 1..MAX_DEPTH {
+            one.attributes.insert("a".into(), value.clone());
+            assert_eq!(one.check(), Ok(()), "{depth}");
+            let json = one.to_json();
+            Session::from_json(one.id.clone(), one.user.clone(), one.boot, &json).unwrap();
+            value = Value::Array(vec![value]);
+        }
+        value = Value::Array(vec![value]);
+        one.attributes.insert("a".into(), value);
+        assert_eq!(one.check().unwrap_err().size, MAX_DEPTH + 1);
     }
 }
