@@ -17,6 +17,8 @@ pub struct Confirm(Inner);
 enum Inner {
     Known(Result<(), ConfirmError>),
     Awaited(oneshot::Receiver<Result<(), ConfirmError>>),
+    /// What is left of several.
+    All(Vec<Confirm>),
 }
 
 /// The broker's end of a [`Confirm`]. Dropping it unused resolves to [`ConfirmError::Lost`].
@@ -47,6 +49,15 @@ impl Confirm {
         Self(Inner::Known(result))
     }
 
+    /// The word on several messages together: all were taken, or why one was not.
+    pub fn all(mut confirms: Vec<Self>) -> Self {
+        match confirms.len() {
+            0 => Self::known(Ok(())),
+            1 => confirms.swap_remove(0),
+            _ => Self(Inner::All(confirms)),
+        }
+    }
+
     /// A confirm to come, and the end that gives it.
     pub fn pending() -> (Confirmer, Self) {
         let (sender, receiver) = oneshot::channel();
@@ -68,8 +79,52 @@ impl Future for Confirm {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match &mut self.0 {
             Inner::Known(result) => result.clone(),
+            Inner::All(confirms) => {
+                while let Some(last) = confirms.last_mut() {
+                    ready!(Pin::new(last).poll(cx))?;
+                    confirms.pop();
+                }
+                Ok(())
+            }
             Inner::Awaited(receiver) => ready!(Pin::new(receiver).poll(cx))
                 .unwrap_or_else(|_| Err(ConfirmError::Lost("it is closing".to_owned()))),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn several_are_confirmed_once_all_are() {
+        assert_eq!(Confirm::all(vec![]).await, Ok(()));
+        let (one, first) = Confirm::pending();
+        let (other, second) = Confirm::pending();
+        let mut all = Confirm::all(vec![first, second]);
+        other.confirm(Ok(()));
+        assert!(at_once(&mut all).await.is_none());
+        one.confirm(Ok(()));
+        assert_eq!(all.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_fails_all() {
+        let (one, first) = Confirm::pending();
+        let (_never, second) = Confirm::pending();
+        let all = Confirm::all(vec![second, first]);
+        one.confirm(Err(ConfirmError::Unroutable));
+        assert_eq!(all.await, Err(ConfirmError::Unroutable));
+    }
+
+    /// What it says at once.
+    async fn at_once(confirm: &mut Confirm) -> Option<Result<(), ConfirmError>> {
+        std::future::poll_fn(|cx| {
+            Poll::Ready(match Pin::new(&mut *confirm).poll(cx) {
+                Poll::Ready(word) => Some(word),
+                Poll::Pending => None,
+            })
+        })
+        .await
     }
 }

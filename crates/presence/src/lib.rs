@@ -26,6 +26,7 @@ mod memory;
 mod name;
 mod page;
 mod presence;
+#[cfg(feature = "redis")]
 mod redis;
 mod roster;
 mod session;
@@ -41,6 +42,7 @@ pub use memory::MemoryPresence;
 pub use name::{GroupName, MAX_NAME, NotAName, UserName};
 pub use page::{Cursor, MAX_PAGE, Page, PageRequest};
 pub use presence::{Count, OnlineUser, Presence, RegisterError, Unavailable};
+#[cfg(feature = "redis")]
 pub use redis::{RedisConfig, RedisPresence, Url};
 pub use roster::{ANNOUNCE_EVERY, Announcement, MAX_NODES, Roster, SILENCE};
 pub use session::{

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytestring::ByteString;
 use rand::RngExt;
+#[cfg(feature = "redis")]
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -142,6 +143,7 @@ impl Session {
     }
 
     /// What a store keeps of it beside its id, user and boot.
+    #[cfg(feature = "redis")]
     pub(crate) fn to_json(&self) -> String {
         let kept = Kept {
             since: since_epoch(self.since),
@@ -153,6 +155,7 @@ impl Session {
     }
 
     /// The session of which a store kept `json`.
+    #[cfg(feature = "redis")]
     pub(crate) fn from_json(
         id: SessionId,
         user: UserName,
@@ -173,6 +176,7 @@ impl Session {
 }
 
 /// A session in a store. What a newer version adds is skipped by an older one.
+#[cfg(feature = "redis")]
 #[derive(Serialize, Deserialize)]
 struct Kept {
     /// Milliseconds since 1970.

@@ -1,0 +1,376 @@
+//! What nodes send each other, and how it is written.
+//!
+//! A letter is the body of a message in the broker, in protobuf: fields that a newer version adds are
+//! skipped by an older one, and a letter of a kind that a node does not know is counted and skipped. So
+//! neighbouring versions run side by side.
+//!
+//! Not here: which node a letter goes to (`router`), and what it does there.
+
+use broker::MessageId;
+use bytes::Bytes;
+use bytestring::ByteString;
+use presence::{Announcement, Boot, Epoch, GroupName, SessionId, UserName};
+use prost::Message as _;
+
+/// One letter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Letter {
+    /// A message for sessions of the node.
+    Message(Addressed),
+    /// Sessions are to end.
+    Disconnect {
+        /// Whose.
+        of: Vec<Target>,
+        /// What their clients are told.
+        reason: ByteString,
+    },
+    /// Subscriptions are to end.
+    Unsubscribe {
+        /// Whose.
+        of: Vec<Target>,
+        /// To which destination, spelled as clients spell it.
+        destination: ByteString,
+    },
+    /// Members have been removed from a group; it comes by the way of the group's messages.
+    Revoke {
+        /// From which.
+        group: GroupName,
+        /// Whom; nobody in particular means everybody.
+        members: Vec<Target>,
+    },
+    /// A node says how it is.
+    Announcement(Announcement),
+    /// A node ends.
+    GoodBye(Boot),
+}
+
+/// A message and whom it is for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Addressed {
+    /// Whom. For a group's message nobody: it is for those who are subscribed.
+    pub to: Vec<Target>,
+    /// The destination within the user, such as `/queue/x`; empty for a group's message.
+    pub path: ByteString,
+    /// Only sessions with all of these attributes.
+    pub audience: Vec<(ByteString, ByteString)>,
+    /// What they get.
+    pub content: Content,
+}
+
+/// What sessions get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Content {
+    /// Unique across the cluster.
+    pub id: MessageId,
+    /// The sender's own headers, `content-type` among them.
+    pub headers: Vec<(ByteString, ByteString)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Whom something is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// All sessions of a user.
+    User(UserName),
+    /// One session.
+    Session(SessionId),
+    /// Every session.
+    All,
+}
+
+/// Bytes that are no letter this node can read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// They are nonsense, or from somebody else.
+    #[error("not a letter: {0}")]
+    Malformed(String),
+    /// A newer version has such letters.
+    #[error("a letter of a kind that this version does not know")]
+    Unknown,
+}
+
+impl Letter {
+    /// The letter as bytes.
+    #[must_use]
+    pub fn write(&self) -> Bytes {
+        let kind = match self {
+            Self::Message(addressed) => wire::Kind::Message(addressed.into()),
+            Self::Disconnect { of, reason } => {
+                wire::Kind::Disconnect(wire::Disconnect { of: write(of), reason: reason.to_string() })
+            }
+            Self::Unsubscribe { of, destination } => wire::Kind::Unsubscribe(wire::Unsubscribe {
+                of: write(of),
+                destination: destination.to_string(),
+            }),
+            Self::Revoke { group, members } => wire::Kind::Revoke(wire::Revoke {
+                group: group.to_string(),
+                members: write(members),
+            }),
+            Self::Announcement(announcement) => wire::Kind::Announcement(wire::Announcement {
+                boot: announcement.boot.to_string(),
+                registered: announcement.registered.as_ref().map(Epoch::to_string),
+                draining: announcement.draining,
+            }),
+            Self::GoodBye(boot) => wire::Kind::GoodBye(boot.to_string()),
+        };
+        wire::Letter { kind: Some(kind) }.encode_to_vec().into()
+    }
+
+    /// The letter that `bytes` are.
+    ///
+    /// # Errors
+    /// When they are none, or of a kind that is not known here.
+    pub fn read(bytes: Bytes) -> Result<Self, Unreadable> {
+        let letter = wire::Letter::decode(bytes).map_err(malformed)?;
+        Ok(match letter.kind.ok_or(Unreadable::Unknown)? {
+            wire::Kind::Message(message) => Self::Message(message.try_into()?),
+            wire::Kind::Disconnect(wire::Disconnect { of, reason }) => {
+                Self::Disconnect { of: read(of)?, reason: reason.into() }
+            }
+            wire::Kind::Unsubscribe(wire::Unsubscribe { of, destination }) => {
+                Self::Unsubscribe { of: read(of)?, destination: destination.into() }
+            }
+            wire::Kind::Revoke(wire::Revoke { group, members }) => Self::Revoke {
+                group: GroupName::new(group).map_err(malformed)?,
+                members: read(members)?,
+            },
+            wire::Kind::Announcement(wire::Announcement { boot, registered, draining }) => {
+                Self::Announcement(Announcement {
+                    boot: boot.parse().map_err(malformed)?,
+                    registered: registered.as_deref().map(Epoch::new),
+                    draining,
+                })
+            }
+            wire::Kind::GoodBye(boot) => Self::GoodBye(boot.parse().map_err(malformed)?),
+        })
+    }
+}
+
+fn malformed(error: impl std::fmt::Display) -> Unreadable {
+    Unreadable::Malformed(error.to_string())
+}
+
+fn write(targets: &[Target]) -> Vec<wire::Target> {
+    let target = |target: &Target| match target {
+        Target::User(name) => wire::OneTarget::User(name.to_string()),
+        Target::Session(id) => wire::OneTarget::Session(id.to_string()),
+        Target::All => wire::OneTarget::All(true),
+    };
+    targets.iter().map(|one| wire::Target { target: Some(target(one)) }).collect()
+}
+
+fn read(targets: Vec<wire::Target>) -> Result<Vec<Target>, Unreadable> {
+    let target = |target: wire::Target| match target.target.ok_or(Unreadable::Unknown)? {
+        wire::OneTarget::User(name) => UserName::new(name).map(Target::User).map_err(malformed),
+        wire::OneTarget::Session(id) => SessionId::new(id).map(Target::Session).map_err(malformed),
+        wire::OneTarget::All(_) => Ok(Target::All),
+    };
+    targets.into_iter().map(target).collect()
+}
+
+fn write_pairs(pairs: &[(ByteString, ByteString)]) -> Vec<wire::Pair> {
+    let pair = |(name, value): &(ByteString, ByteString)| wire::Pair {
+        name: name.to_string(),
+        value: value.to_string(),
+    };
+    pairs.iter().map(pair).collect()
+}
+
+fn read_pairs(pairs: Vec<wire::Pair>) -> Vec<(ByteString, ByteString)> {
+    pairs.into_iter().map(|pair| (pair.name.into(), pair.value.into())).collect()
+}
+
+impl From<&Addressed> for wire::Message {
+    fn from(addressed: &Addressed) -> Self {
+        let Addressed { to, path, audience, content } = addressed;
+        Self {
+            to: write(to),
+            path: path.to_string(),
+            audience: write_pairs(audience),
+            id: content.id.to_string(),
+            headers: write_pairs(&content.headers),
+            body: content.body.clone(),
+        }
+    }
+}
+
+impl TryFrom<wire::Message> for Addressed {
+    type Error = Unreadable;
+
+    fn try_from(message: wire::Message) -> Result<Self, Unreadable> {
+        let content = Content {
+            id: message.id.parse().map_err(malformed)?,
+            headers: read_pairs(message.headers),
+            body: message.body,
+        };
+        Ok(Self {
+            to: read(message.to)?,
+            path: message.path.into(),
+            audience: read_pairs(message.audience),
+            content,
+        })
+    }
+}
+
+/// What stands in the bytes. Numbers are never used for something else.
+mod wire {
+    use bytes::Bytes;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Letter {
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+        pub(super) kind: Option<Kind>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub(super) enum Kind {
+        #[prost(message, tag = "1")]
+        Message(Message),
+        #[prost(message, tag = "2")]
+        Disconnect(Disconnect),
+        #[prost(message, tag = "3")]
+        Unsubscribe(Unsubscribe),
+        #[prost(message, tag = "4")]
+        Revoke(Revoke),
+        #[prost(message, tag = "5")]
+        Announcement(Announcement),
+        #[prost(string, tag = "6")]
+        GoodBye(String),
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Message {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) to: Vec<Target>,
+        #[prost(string, tag = "2")]
+        pub(super) path: String,
+        #[prost(message, repeated, tag = "3")]
+        pub(super) audience: Vec<Pair>,
+        #[prost(string, tag = "4")]
+        pub(super) id: String,
+        #[prost(message, repeated, tag = "5")]
+        pub(super) headers: Vec<Pair>,
+        #[prost(bytes = "bytes", tag = "6")]
+        pub(super) body: Bytes,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Target {
+        #[prost(oneof = "OneTarget", tags = "1, 2, 3")]
+        pub(super) target: Option<OneTarget>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub(super) enum OneTarget {
+        #[prost(string, tag = "1")]
+        User(String),
+        #[prost(string, tag = "2")]
+        Session(String),
+        #[prost(bool, tag = "3")]
+        All(bool),
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Pair {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(string, tag = "2")]
+        pub(super) value: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Disconnect {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) of: Vec<Target>,
+        #[prost(string, tag = "2")]
+        pub(super) reason: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Unsubscribe {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) of: Vec<Target>,
+        #[prost(string, tag = "2")]
+        pub(super) destination: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Revoke {
+        #[prost(string, tag = "1")]
+        pub(super) group: String,
+        #[prost(message, repeated, tag = "2")]
+        pub(super) members: Vec<Target>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Announcement {
+        #[prost(string, tag = "1")]
+        pub(super) boot: String,
+        #[prost(string, optional, tag = "2")]
+        pub(super) registered: Option<String>,
+        #[prost(bool, tag = "3")]
+        pub(super) draining: bool,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+
+    fn every_kind() -> Vec<Letter> {
+        let boot = Boot::new(Ulid::from_parts(1, 2));
+        let to = vec![
+            Target::User(UserName::new("ann/é%2F").unwrap()),
+            Target::Session(SessionId::generate(boot)),
+            Target::All,
+        ];
+        let content = Content {
+            id: MessageId::new(),
+            headers: vec![("kind".into(), "tick".into())],
+            body: Bytes::from_static(&[0, 255]),
+        };
+        vec![
+            Letter::Message(Addressed {
+                to: to.clone(),
+                path: "/queue/x".into(),
+                audience: vec![("plan".into(), "gold".into())],
+                content,
+            }),
+            Letter::Disconnect { of: to.clone(), reason: "spam".into() },
+            Letter::Unsubscribe { of: to.clone(), destination: "/topic/a".into() },
+            Letter::Revoke { group: GroupName::new("g").unwrap(), members: to },
+            Letter::Announcement(Announcement {
+                boot,
+                registered: Some(Epoch::new("e")),
+                draining: true,
+            }),
+            Letter::Announcement(Announcement { boot, registered: None, draining: false }),
+            Letter::GoodBye(boot),
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for letter in every_kind() {
+            assert_eq!(Letter::read(letter.write()), Ok(letter));
+        }
+    }
+
+    #[test]
+    fn a_kind_of_a_newer_version_is_known_as_such() {
+        // Field 15, a length of one, one byte.
+        let newer = Bytes::from_static(&[0x7a, 1, 0]);
+        assert_eq!(Letter::read(newer), Err(Unreadable::Unknown));
+    }
+
+    #[test]
+    fn nonsense_is_no_letter() {
+        for bytes in [&b"hello"[..], &[0x0a, 200], &[0x32, 3, b'a', b'b', b'c']] {
+            let read = Letter::read(Bytes::copy_from_slice(bytes));
+            assert!(matches!(read, Err(Unreadable::Malformed(_))), "{read:?}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! How the nodes of a cluster reach each other's sessions.
+//!
+//! ```text
+//! a service, a client ── Router ── letter ──► the broker ──► Inlet ── a node's sessions
+//!                          │                     ▲
+//!                 Presence, Nodes ───────────────┘ announcements
+//! ```
+//!
+//! Letters travel as the bodies of topic messages: each node has a topic of its own, all have one
+//! together, and each group has one. So they have what topics have: confirms, order, repeats that are
+//! marked, and a node's queue that outlives its connection.
+//!
+//! Invariants
+//! - A message to a user reaches every node that may hold one of its sessions, whatever the store of
+//!   presence says or does not say.
+//! - No queue, binding or connection in the broker is a user's own.
+//!
+//! Not here: who is online (crate `presence`), which broker, what a node does with what it gets.
+
+mod address;
+mod inlet;
+mod letter;
+mod nodes;
+mod router;
+
+pub use address::{GROUPS, NODES, NameTooLong, group};
+pub use inlet::{Inlet, Received, read};
+pub use letter::{Addressed, Content, Letter, Target, Unreadable};
+pub use nodes::{Nodes, Unheard};
+pub use router::{Outbound, Router, SendError, Sent, meets};

@@ -1,0 +1,328 @@
+//! Sends a message to users, sessions and groups, wherever they are.
+//!
+//! Invariants
+//! - A message goes to every node that may hold one of its targets, and to no other: those that the
+//!   store names, and those that cannot be trusted to stand in it (`presence::targets`).
+//! - Each node gets one letter, however many targets it holds.
+//! - The confirm speaks of all letters together.
+//!
+//! Not here: who may send what, what a node does with a letter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use broker::{Broker, Confirm, Destination, Message, MessageId, PublishError, PublisherId};
+use bytestring::ByteString;
+use presence::{
+    Boot, GroupName, Groups, Lookup, Member, PageRequest, Presence, SessionId, Unavailable, UserName,
+};
+
+use crate::address::{self, NameTooLong};
+use crate::letter::{Addressed, Content, Letter, Target};
+use crate::nodes::Nodes;
+
+/// The most pages of a group that are counted: a group of more members is counted up to there.
+const COUNTED_PAGES: usize = 10;
+
+/// What sends.
+#[derive(Clone)]
+pub struct Router {
+    broker: Arc<dyn Broker>,
+    presence: Arc<dyn Presence>,
+    groups: Arc<dyn Groups>,
+    nodes: Arc<Nodes>,
+}
+
+/// Something to send.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outbound {
+    /// The destination within the user, such as `/queue/x`.
+    pub path: ByteString,
+    /// Only sessions with all of these attributes; none means all sessions.
+    pub audience: Vec<(ByteString, ByteString)>,
+    /// What they get.
+    pub content: Content,
+    /// Whether it survives a restart of the broker on its way.
+    pub persistent: bool,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub struct Sent {
+    /// How many sessions each target had, in their order.
+    pub reached: Vec<usize>,
+    /// How many different sessions there were in all.
+    pub sessions: usize,
+    /// On how many nodes they were.
+    pub nodes: usize,
+    /// How many nodes got it besides, for want of certainty.
+    pub uncertain: usize,
+    /// The broker's word on all of it.
+    pub confirm: Confirm,
+}
+
+/// Why nothing was sent, or not all.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The broker did not take it.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Nobody can tell who is where.
+    #[error(transparent)]
+    Presence(#[from] Unavailable),
+    /// A group of that name cannot be.
+    #[error(transparent)]
+    Group(#[from] NameTooLong),
+}
+
+/// The letters to write: for each node whom it is to reach there.
+type Letters = BTreeMap<Boot, Vec<Target>>;
+
+impl Router {
+    /// A router over these.
+    pub fn new(
+        broker: Arc<dyn Broker>,
+        presence: Arc<dyn Presence>,
+        groups: Arc<dyn Groups>,
+        nodes: Arc<Nodes>,
+    ) -> Self {
+        Self { broker, presence, groups, nodes }
+    }
+
+    /// Sends to all sessions of each of `users`. Without an answer of the store it goes to every node,
+    /// and nobody is counted.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn to_users(
+        &self,
+        publisher: PublisherId,
+        users: &[UserName],
+        outbound: &Outbound,
+    ) -> Result<Sent, SendError> {
+        let answer = self.lookup(users).await;
+        self.to_found(publisher, users, answer.as_ref(), outbound).await
+    }
+
+    /// Where `users` are; none if the store does not say.
+    pub async fn lookup(&self, users: &[UserName]) -> Option<Lookup> {
+        self.nodes.settled().await;
+        match self.presence.lookup(users).await {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                tracing::debug!(%error, "sent to every node");
+                None
+            }
+        }
+    }
+
+    /// As [`to_users`](Self::to_users), where an answer is at hand.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn to_found(
+        &self,
+        publisher: PublisherId,
+        users: &[UserName],
+        answer: Option<&Lookup>,
+        outbound: &Outbound,
+    ) -> Result<Sent, SendError> {
+        let announcements = self.nodes.announcements();
+        let mut letters = Letters::new();
+        let (mut holding, mut reached) = (BTreeSet::new(), Vec::with_capacity(users.len()));
+        let mut sessions = BTreeSet::new();
+        for user in users {
+            let found = answer.map_or(&[][..], |answer| answer.sessions_of(user));
+            let meant = found.iter().filter(|session| meets(&session.attributes, &outbound.audience));
+            let mut count = 0;
+            for session in meant {
+                count += 1;
+                sessions.insert(session.id.clone());
+                holding.insert(session.boot);
+            }
+            reached.push(count);
+            for boot in presence::targets(user, answer, &announcements) {
+                letters.entry(boot).or_default().push(Target::User(user.clone()));
+            }
+        }
+        let uncertain = letters.keys().filter(|boot| !holding.contains(boot)).count();
+        let confirm = self.post(publisher, letters, outbound).await?;
+        Ok(Sent { reached, sessions: sessions.len(), nodes: holding.len(), uncertain, confirm })
+    }
+
+    /// Sends to each of `sessions`. An id names its node, so this needs no store; the store is asked
+    /// only to count, and a session that it does not know is not counted.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn to_sessions(
+        &self,
+        publisher: PublisherId,
+        sessions: &[SessionId],
+        outbound: &Outbound,
+    ) -> Result<Sent, SendError> {
+        self.nodes.settled().await;
+        let mut letters = Letters::new();
+        let (mut holding, mut reached) = (BTreeSet::new(), Vec::with_capacity(sessions.len()));
+        for id in sessions {
+            let known = self.presence.session(id).await.ok().flatten();
+            reached.push(usize::from(known.is_some()));
+            holding.extend(known.as_ref().map(|session| session.boot));
+            let boot = known.map(|session| session.boot).or_else(|| self.nodes.by_name(id.node_name()));
+            if let Some(boot) = boot {
+                letters.entry(boot).or_default().push(Target::Session(id.clone()));
+            }
+        }
+        let uncertain = letters.keys().filter(|boot| !holding.contains(boot)).count();
+        let confirm = self.post(publisher, letters, outbound).await?;
+        let count = reached.iter().sum();
+        Ok(Sent { reached, sessions: count, nodes: holding.len(), uncertain, confirm })
+    }
+
+    /// Sends to those who are subscribed to `group`.
+    ///
+    /// # Errors
+    /// When the broker does not take it, or there can be no such group.
+    pub async fn to_group(
+        &self,
+        publisher: PublisherId,
+        group: &GroupName,
+        content: Content,
+        persistent: bool,
+    ) -> Result<Confirm, SendError> {
+        let topic = address::group(group)?;
+        let addressed =
+            Addressed { to: Vec::new(), path: ByteString::new(), audience: Vec::new(), content };
+        let id = addressed.content.id;
+        let letter = Letter::Message(addressed);
+        Ok(self.publish(publisher, Destination::Topic(topic), id, &letter, persistent).await?)
+    }
+
+    /// The sessions of the members of `group`, and on how many nodes they are.
+    ///
+    /// # Errors
+    /// When the store does not say.
+    pub async fn count_group(&self, group: &GroupName) -> Result<(BTreeSet<SessionId>, BTreeSet<Boot>), Unavailable> {
+        let (mut sessions, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+        let mut page = PageRequest::first(presence::MAX_MEMBERS);
+        for _ in 0..COUNTED_PAGES {
+            let members = self.groups.members(group, &page).await?;
+            let mut users = Vec::new();
+            for member in members.items {
+                match member {
+                    Member::User(user) => users.push(user),
+                    Member::Session(id) => {
+                        if let Some(session) = self.presence.session(&id).await? {
+                            nodes.insert(session.boot);
+                            sessions.insert(session.id);
+                        }
+                    }
+                }
+            }
+            if !users.is_empty() {
+                let answer = self.presence.lookup(&users).await?;
+                for session in answer.sessions.into_values().flatten() {
+                    nodes.insert(session.boot);
+                    sessions.insert(session.id);
+                }
+            }
+            match members.next {
+                Some(next) => page = PageRequest::after(next, presence::MAX_MEMBERS),
+                None => break,
+            }
+        }
+        Ok((sessions, nodes))
+    }
+
+    /// Sends to every session there is.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn to_all(
+        &self,
+        publisher: PublisherId,
+        outbound: &Outbound,
+    ) -> Result<Confirm, SendError> {
+        let letter = letter(vec![Target::All], outbound);
+        let (id, persistent) = (outbound.content.id, outbound.persistent);
+        Ok(self.publish(publisher, address::all(), id, &letter, persistent).await?)
+    }
+
+    /// Tells every node to end sessions or subscriptions.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn tell_all(&self, publisher: PublisherId, letter: &Letter) -> Result<Confirm, SendError> {
+        Ok(self.publish(publisher, address::all(), MessageId::new(), letter, true).await?)
+    }
+
+    /// Tells those who fan out the messages of `group` that `members` are in it no more; nobody in
+    /// particular means everybody. Once it is confirmed, nothing that is sent to the group later reaches
+    /// them.
+    ///
+    /// # Errors
+    /// When the broker does not take it, or there can be no such group.
+    pub async fn revoke(
+        &self,
+        publisher: PublisherId,
+        group: &GroupName,
+        members: Vec<Target>,
+    ) -> Result<Confirm, SendError> {
+        let topic = address::group(group)?;
+        let letter = Letter::Revoke { group: group.clone(), members };
+        let to = Destination::Topic(topic);
+        Ok(self.publish(publisher, to, MessageId::new(), &letter, true).await?)
+    }
+
+    async fn post(
+        &self,
+        publisher: PublisherId,
+        letters: Letters,
+        outbound: &Outbound,
+    ) -> Result<Confirm, PublishError> {
+        let mut confirms = Vec::with_capacity(letters.len());
+        for (boot, to) in letters {
+            let letter = letter(to, outbound);
+            let (id, persistent) = (outbound.content.id, outbound.persistent);
+            confirms.push(self.publish(publisher, address::node(boot), id, &letter, persistent).await?);
+        }
+        Ok(Confirm::all(confirms))
+    }
+
+    async fn publish(
+        &self,
+        publisher: PublisherId,
+        to: Destination,
+        id: MessageId,
+        letter: &Letter,
+        persistent: bool,
+    ) -> Result<Confirm, PublishError> {
+        let mut message = Message::new(to, letter.write());
+        (message.id, message.persistent) = (id, persistent);
+        self.broker.publish(publisher, message).await
+    }
+}
+
+fn letter(to: Vec<Target>, outbound: &Outbound) -> Letter {
+    Letter::Message(Addressed {
+        to,
+        path: outbound.path.clone(),
+        audience: outbound.audience.clone(),
+        content: outbound.content.clone(),
+    })
+}
+
+/// Whether a session with these attributes is among an audience: each attribute it asks for is there and
+/// is equal as text, or is a list that holds the value.
+pub fn meets(attributes: &presence::Attributes, audience: &[(ByteString, ByteString)]) -> bool {
+    let is = |value: &serde_json::Value, wanted: &str| match value {
+        serde_json::Value::String(text) => text == wanted,
+        serde_json::Value::Bool(_) | serde_json::Value::Number(_) => value.to_string() == wanted,
+        _ => false,
+    };
+    audience.iter().all(|(name, wanted)| match attributes.get(&**name) {
+        Some(serde_json::Value::Array(values)) => values.iter().any(|value| is(value, wanted)),
+        Some(value) => is(value, wanted),
+        None => false,
+    })
+}
