@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn a_group_is_one_word_whatever_its_name() {
-        for (name, key) in [("dev", "dev"), ("a.b", "a%2Eb"), ("*", "%2A"), ("#", "%23"), ("%2E", "%252E")] {
+        for (name, key) in
+            [("dev", "dev"), ("a.b", "a%2Eb"), ("*", "%2A"), ("#", "%23"), ("%2E", "%252E")]
+        {
             let topic = group(&GroupName::new(name).unwrap()).unwrap();
             assert_eq!((&**topic.prefix(), &**topic.key()), (GROUPS, key));
             assert!(!topic.is_pattern());

@@ -96,9 +96,10 @@ impl Letter {
     pub fn write(&self) -> Bytes {
         let kind = match self {
             Self::Message(addressed) => wire::Kind::Message(addressed.into()),
-            Self::Disconnect { of, reason } => {
-                wire::Kind::Disconnect(wire::Disconnect { of: write(of), reason: reason.to_string() })
-            }
+            Self::Disconnect { of, reason } => wire::Kind::Disconnect(wire::Disconnect {
+                of: write(of),
+                reason: reason.to_string(),
+            }),
             Self::Unsubscribe { of, destination } => wire::Kind::Unsubscribe(wire::Unsubscribe {
                 of: write(of),
                 destination: destination.to_string(),

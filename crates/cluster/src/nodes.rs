@@ -62,10 +62,7 @@ struct Hearing {
 /// What a process says of itself.
 enum Announced {
     Nothing,
-    Gateway {
-        publisher: PublisherId,
-        draining: watch::Sender<bool>,
-    },
+    Gateway { publisher: PublisherId, draining: watch::Sender<bool> },
 }
 
 /// An announcement that the broker did not confirm.
@@ -90,7 +87,8 @@ impl Nodes {
     }
 
     fn new(broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, announced: Announced) -> Self {
-        let (roster, hearing) = (Mutex::new(Roster::new(SILENCE)), Mutex::new(Hearing::new(Instant::now())));
+        let (roster, hearing) =
+            (Mutex::new(Roster::new(SILENCE)), Mutex::new(Hearing::new(Instant::now())));
         Self { broker, presence, announced, roster, hearing, settled: watch::Sender::new(false) }
     }
 
@@ -153,7 +151,10 @@ impl Nodes {
         let message = Message::new(address::roster(), letter.write());
         let said = async {
             let confirm = self.broker.publish(publisher, message).await;
-            confirm.map_err(|error| Unheard(error.to_string()))?.await.map_err(|error| Unheard(error.to_string()))
+            confirm
+                .map_err(|error| Unheard(error.to_string()))?
+                .await
+                .map_err(|error| Unheard(error.to_string()))
         };
         match tokio::time::timeout(PATIENCE, said).await {
             Ok(said) => said,

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use broker::{Broker, Confirm, Destination, Message, MessageId, PublishError, PublisherId};
 use bytestring::ByteString;
 use presence::{
-    Boot, GroupName, Groups, Lookup, Member, PageRequest, Presence, SessionId, Unavailable, UserName,
+    Boot, GroupName, Groups, Lookup, Member, PageRequest, Presence, SessionId, Unavailable,
+    UserName,
 };
 
 use crate::address::{self, NameTooLong};
@@ -133,7 +134,8 @@ impl Router {
         let mut sessions = BTreeSet::new();
         for user in users {
             let found = answer.map_or(&[][..], |answer| answer.sessions_of(user));
-            let meant = found.iter().filter(|session| meets(&session.attributes, &outbound.audience));
+            let meant =
+                found.iter().filter(|session| meets(&session.attributes, &outbound.audience));
             let mut count = 0;
             for session in meant {
                 count += 1;
@@ -168,7 +170,8 @@ impl Router {
             let known = self.presence.session(id).await.ok().flatten();
             reached.push(usize::from(known.is_some()));
             holding.extend(known.as_ref().map(|session| session.boot));
-            let boot = known.map(|session| session.boot).or_else(|| self.nodes.by_name(id.node_name()));
+            let boot =
+                known.map(|session| session.boot).or_else(|| self.nodes.by_name(id.node_name()));
             if let Some(boot) = boot {
                 letters.entry(boot).or_default().push(Target::Session(id.clone()));
             }
@@ -202,7 +205,10 @@ impl Router {
     ///
     /// # Errors
     /// When the store does not say.
-    pub async fn count_group(&self, group: &GroupName) -> Result<(BTreeSet<SessionId>, BTreeSet<Boot>), Unavailable> {
+    pub async fn count_group(
+        &self,
+        group: &GroupName,
+    ) -> Result<(BTreeSet<SessionId>, BTreeSet<Boot>), Unavailable> {
         let (mut sessions, mut nodes) = (BTreeSet::new(), BTreeSet::new());
         let mut page = PageRequest::first(presence::MAX_MEMBERS);
         for _ in 0..COUNTED_PAGES {
@@ -252,7 +258,11 @@ impl Router {
     ///
     /// # Errors
     /// When the broker does not take it.
-    pub async fn tell_all(&self, publisher: PublisherId, letter: &Letter) -> Result<Confirm, SendError> {
+    pub async fn tell_all(
+        &self,
+        publisher: PublisherId,
+        letter: &Letter,
+    ) -> Result<Confirm, SendError> {
         Ok(self.publish(publisher, address::all(), MessageId::new(), letter, true).await?)
     }
 
@@ -284,7 +294,8 @@ impl Router {
         for (boot, to) in letters {
             let letter = letter(to, outbound);
             let (id, persistent) = (outbound.content.id, outbound.persistent);
-            confirms.push(self.publish(publisher, address::node(boot), id, &letter, persistent).await?);
+            confirms
+                .push(self.publish(publisher, address::node(boot), id, &letter, persistent).await?);
         }
         Ok(Confirm::all(confirms))
     }

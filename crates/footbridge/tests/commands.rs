@@ -221,11 +221,15 @@ fn a_node_whose_log_nobody_reads_serves_and_stops() {
     let admin = out.find_map(|line| line.unwrap().trim().strip_prefix("Admin").map(str::to_owned));
     let admin = admin.unwrap();
     let admin = admin.trim().trim_start_matches("http://").split('/').next().unwrap();
-    let mut page = std::net::TcpStream::connect(admin).unwrap();
-    page.write_all(b"GET /readyz HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    page.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains("cannot connect to RabbitMQ"), "{answer}");
+    let readiness = || {
+        let mut page = std::net::TcpStream::connect(admin).unwrap();
+        page.write_all(b"GET /readyz HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        page.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    // The first attempt may be on its way yet.
+    while !readiness().contains("cannot connect to RabbitMQ") {}
     kill(Pid::from_raw(node.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(node.wait().unwrap().code(), Some(0));
 }
