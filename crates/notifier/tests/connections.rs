@@ -32,11 +32,18 @@ async fn one_channel_outlives_its_connections() {
         let alone = patiently(client.publish(text("/topic/a", "alone"))).await.map(drop);
         let streamed = patiently(streamed(&mut client)).await;
         for failed in [alone, streamed].into_iter().filter_map(Result::err) {
-            assert_eq!(failed.code(), Code::Cancelled, "{:?}: {failed}", start.elapsed());
+            assert!(is_unsent(&failed), "{:?}: {failed:?}", start.elapsed());
             unsent += 1;
         }
     }
     assert!(unsent <= AGES, "{unsent} calls failed");
+}
+
+/// Whether the client gave the call back because its connection was told to end: as cancelled or, where it
+/// had begun to write it, as an end without an error.
+fn is_unsent(failed: &Status) -> bool {
+    let told_to_end = || format!("{failed:?}").contains("GoAway(b\"\", NO_ERROR, Remote)");
+    failed.code() == Code::Cancelled || (failed.code() == Code::Internal && told_to_end())
 }
 
 /// Publishes by a stream of its own.
