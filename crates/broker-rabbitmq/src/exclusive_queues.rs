@@ -29,8 +29,6 @@ const SWEEP: usize = 1_000;
 pub(crate) struct ExclusiveQueues {
     /// For RabbitMQ's words.
     vhost: String,
-    /// How long a queue is its owner's that nobody subscribed to.
-    lapse: Duration,
     /// By name. Held for a lookup.
     locks: Mutex<Locks>,
     /// Told when a queue was deleted that others wait for.
@@ -51,10 +49,9 @@ struct Lock {
     holders: usize,
     /// Whether the last holder is deleting the queue.
     ending: bool,
-    /// Whether it was declared for good: then one that comes to nothing does not end it.
-    left: bool,
-    /// When it was declared last.
-    declared: Instant,
+    /// When it was last declared for good, and for how long RabbitMQ keeps it from then on without a
+    /// consumer: a subscription that comes to nothing does not end that.
+    left: Option<(Instant, Duration)>,
 }
 
 /// One subscription's, or declaration's, share in a lock; it ends when this is dropped.
@@ -62,8 +59,8 @@ struct Lock {
 pub(crate) struct Hold {
     queues: Arc<ExclusiveQueues>,
     queue: ByteString,
-    /// Whether the lock outlives it.
-    leaves: bool,
+    /// For how long the lock outlives it.
+    leaves: Option<Duration>,
 }
 
 /// Why somebody cannot have a queue, in RabbitMQ's words.
@@ -78,15 +75,15 @@ pub(crate) struct Locked {
 }
 
 impl ExclusiveQueues {
-    pub(crate) fn new(vhost: String, lapse: Duration) -> Self {
+    pub(crate) fn new(vhost: String) -> Self {
         let locks = Mutex::new(Locks { by_name: HashMap::new(), sweep: SWEEP });
-        Self { vhost, lapse, locks, ended: Notify::new() }
+        Self { vhost, locks, ended: Notify::new() }
     }
 
     /// Whether `queue` is open to `by`.
     pub(crate) fn check(&self, queue: &ByteString, by: PublisherId) -> Result<(), Locked> {
         match self.locks.lock().by_name.get(queue) {
-            Some(lock) if lock.owner != by && lock.is_valid(self.lapse) => Err(self.locked(queue)),
+            Some(lock) if lock.owner != by && lock.is_valid() => Err(self.locked(queue)),
             _ => Ok(()),
         }
     }
@@ -117,25 +114,19 @@ impl ExclusiveQueues {
         exclusive: bool,
     ) -> Result<Option<Option<Hold>>, Locked> {
         let mut locks = self.locks.lock();
-        locks.sweep(self.lapse);
-        let valid = locks.by_name.get_mut(queue).filter(|lock| lock.is_valid(self.lapse));
+        locks.sweep();
+        let valid = locks.by_name.get_mut(queue).filter(|lock| lock.is_valid());
         match valid {
             Some(lock) if lock.owner != by => return Err(self.locked(queue)),
             Some(lock) if lock.ending => return Ok(None),
             Some(lock) => lock.holders += 1,
             None if exclusive => {
-                let lock = Lock {
-                    owner: by,
-                    holders: 1,
-                    ending: false,
-                    left: false,
-                    declared: Instant::now(),
-                };
+                let lock = Lock { owner: by, holders: 1, ending: false, left: None };
                 locks.by_name.insert(queue.clone(), lock);
             }
             None => return Ok(Some(None)),
         }
-        Ok(Some(Some(Hold { queues: self.clone(), queue: queue.clone(), leaves: false })))
+        Ok(Some(Some(Hold { queues: self.clone(), queue: queue.clone(), leaves: None })))
     }
 
     fn locked(&self, queue: &ByteString) -> Locked {
@@ -145,17 +136,17 @@ impl ExclusiveQueues {
 
 impl Locks {
     /// Forgets what has lapsed, now and then.
-    fn sweep(&mut self, lapse: Duration) {
+    fn sweep(&mut self) {
         if self.by_name.len() >= self.sweep {
-            self.by_name.retain(|_, lock| lock.is_valid(lapse));
+            self.by_name.retain(|_, lock| lock.is_valid());
             self.sweep = SWEEP.max(2 * self.by_name.len());
         }
     }
 }
 
 impl Lock {
-    fn is_valid(&self, lapse: Duration) -> bool {
-        self.holders > 0 || self.declared.elapsed() < lapse
+    fn is_valid(&self) -> bool {
+        self.holders > 0 || self.left.is_some_and(|(since, lapse)| since.elapsed() < lapse)
     }
 }
 
@@ -172,9 +163,10 @@ impl Hold {
         }
     }
 
-    /// Ends this one, and leaves the lock for as long as RabbitMQ keeps a queue that nobody consumes.
-    pub(crate) fn leave(mut self) {
-        self.leaves = true;
+    /// Ends this one, and leaves the lock for `lapse`: as long as RabbitMQ keeps the queue without a
+    /// consumer.
+    pub(crate) fn leave(mut self, lapse: Duration) {
+        self.leaves = Some(lapse);
     }
 }
 
@@ -183,9 +175,9 @@ impl Drop for Hold {
         let mut locks = self.queues.locks.lock();
         let Some(lock) = locks.by_name.get_mut(&self.queue) else { return };
         lock.holders -= 1;
-        if self.leaves {
-            (lock.left, lock.declared) = (true, Instant::now());
-        } else if lock.holders == 0 && (lock.ending || !lock.left) {
+        if let Some(lapse) = self.leaves {
+            lock.left = Some((Instant::now(), lapse));
+        } else if lock.holders == 0 && (lock.ending || lock.left.is_none()) {
             locks.by_name.remove(&self.queue);
             drop(locks);
             self.queues.ended.notify_waiters();
@@ -202,7 +194,7 @@ mod tests {
     const BOB: PublisherId = PublisherId(2);
 
     fn queues() -> Arc<ExclusiveQueues> {
-        Arc::new(ExclusiveQueues::new("/".to_owned(), LAPSE))
+        Arc::new(ExclusiveQueues::new("/".to_owned()))
     }
 
     async fn hold(queues: &Arc<ExclusiveQueues>, by: PublisherId) -> Hold {
@@ -253,16 +245,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_is_only_declared_lapses() {
         let queues = queues();
-        hold(&queues, ANN).await.leave();
+        hold(&queues, ANN).await.leave(LAPSE);
         tokio::time::advance(LAPSE / 2).await;
         assert!(queues.check(&"q".into(), BOB).is_err());
-        hold(&queues, ANN).await.leave();
+        hold(&queues, ANN).await.leave(LAPSE);
         tokio::time::advance(LAPSE / 2).await;
         assert!(queues.check(&"q".into(), BOB).is_err());
         tokio::time::advance(LAPSE / 2).await;
         assert_eq!(queues.check(&"q".into(), BOB), Ok(()));
-        hold(&queues, BOB).await.leave();
-        assert!(queues.check(&"q".into(), ANN).is_err());
+        hold(&queues, BOB).await.leave(10 * LAPSE);
+        tokio::time::advance(9 * LAPSE).await;
+        assert!(queues.check(&"q".into(), ANN).is_err(), "RabbitMQ keeps it for longer");
     }
 
     #[tokio::test]
@@ -270,7 +263,7 @@ mod tests {
         let queues = queues();
         drop(hold(&queues, ANN).await);
         assert_eq!(queues.check(&"q".into(), BOB), Ok(()));
-        hold(&queues, ANN).await.leave();
+        hold(&queues, ANN).await.leave(LAPSE);
         drop(hold(&queues, ANN).await);
         assert!(queues.check(&"q".into(), BOB).is_err());
         let last = hold(&queues, ANN).await;
@@ -284,7 +277,7 @@ mod tests {
         let queues = queues();
         for n in 0..SWEEP {
             let name = n.to_string().into();
-            queues.hold(&name, ANN, true).await.unwrap().unwrap().leave();
+            queues.hold(&name, ANN, true).await.unwrap().unwrap().leave(LAPSE);
         }
         tokio::time::advance(LAPSE).await;
         let _held = hold(&queues, ANN).await;

@@ -64,7 +64,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::destination::Kind;
 use broker::{
     Broker, BrokerState, Confirm, ConfirmError, DeleteError, Destination, Feed, Message,
     PublishError, PublisherId, QueueOptions, SubscribeError, SubscribeRequest, Subscription,
@@ -212,7 +211,7 @@ impl RabbitMqBroker {
             names,
             declarations,
             channels: Arc::<ConsumerChannels>::default(),
-            exclusive: Arc::new(ExclusiveQueues::new(config.vhost(), config.topic_queue_expiry)),
+            exclusive: Arc::new(ExclusiveQueues::new(config.vhost())),
             settled: Arc::<Settled>::default(),
             recent: Mutex::default(),
             metrics: metrics.clone(),
@@ -343,15 +342,6 @@ pub(crate) fn is_rabbitmqs_own(name: &str) -> bool {
     name.starts_with("amq.")
 }
 
-/// What to do where there is no such destination.
-pub(crate) fn instead_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Exchange => "exchanges cannot be named as destinations; use a topic",
-        Kind::AmqQueue => "queues that others declared cannot be named; use a queue",
-        Kind::TempQueue | Kind::ReplyQueue => "reply queues cannot be named; use a queue",
-        Kind::User | Kind::Group | Kind::App => {
-            "they are handled by the gateway and do not reach a broker by themselves"
-        }
-        Kind::Topic | Kind::Queue | Kind::Off => "use a topic or a queue",
-    }
-}
+/// What to do about a destination of a kind that no broker has.
+pub(crate) const GATEWAYS_OWN: &str =
+    "they are handled by the gateway and do not reach a broker by themselves";

@@ -32,7 +32,7 @@ use crate::names::{LIMIT, Names};
 use crate::retained::{Outgoing, Pending, Retained};
 use crate::status::Status;
 use crate::supervisor::Pauses;
-use crate::{Config, RABBITMQS_OWN, instead_of, is_rabbitmqs_own};
+use crate::{Config, GATEWAYS_OWN, RABBITMQS_OWN, is_rabbitmqs_own};
 
 /// What a message takes besides its body and headers, in bytes, roughly.
 const OVERHEAD: usize = 512;
@@ -266,7 +266,7 @@ impl Publisher {
             other @ (Destination::User(_) | Destination::Group(_) | Destination::App(_)) => {
                 return Err(PublishError::Unsupported {
                     kind: other.kind().as_str(),
-                    instead: instead_of(other.kind()),
+                    instead: GATEWAYS_OWN,
                 });
             }
         };

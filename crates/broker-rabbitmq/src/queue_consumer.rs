@@ -3,7 +3,7 @@
 //! Invariants
 //! - A subscription outlives its connection and its channel: its task declares, binds and consumes again
 //!   on the next. It ends when its queue was deleted, and when it is dropped.
-//! - A delivery that was settled here and comes again is settled again, and not delivered.
+//! - A delivery that was settled here and comes again is settled again, as before, and not delivered.
 //! - A queue of the subscription's own, and an exclusive one with its last subscription, is deleted when
 //!   the consumer ends. Nothing else is ever deleted here.
 //! - A channel apart hears whatever RabbitMQ may refuse but the consumer itself, and that begins where
@@ -359,10 +359,13 @@ impl QueueConsumer {
         let destination = self.source.destination(names, &delivery);
         match self.source.settling {
             Settling::Subscriber => {
-                let known = id.map(|id| settled.known(id, queue, &delivery.properties));
-                if known.is_some_and(|known| settled.is_repeat(known, marked)) {
+                let properties = &delivery.properties;
+                let from_stream = stream_position::offset(properties).is_some();
+                let id = id.filter(|_| !from_stream);
+                let known = id.map(|id| settled.known(id, queue, properties));
+                if let Some(outcome) = known.and_then(|known| settled.repeated(known, marked)) {
                     metrics.duplicates.inc();
-                    return Some(Outcome::Ack);
+                    return Some(outcome);
                 }
                 let message = Arc::new(headers::message(received, destination, &mut delivery));
                 settler.expect(tag, known, marked);

@@ -103,8 +103,18 @@ impl QueueSpec {
 
     /// How many messages it holds, where it is bounded.
     pub(crate) fn length(&self) -> Option<i64> {
+        self.number(LENGTH)
+    }
+
+    /// How long RabbitMQ keeps it without a consumer.
+    pub(crate) fn expiry(&self) -> Duration {
+        let millis = self.number(EXPIRES).and_then(|millis| millis.try_into().ok());
+        millis.map_or(Duration::MAX, Duration::from_millis)
+    }
+
+    fn number(&self, wanted: &str) -> Option<i64> {
         self.arguments.iter().find_map(|(name, value)| match value {
-            Argument::Integer(length) if **name == *LENGTH => Some(*length),
+            Argument::Integer(number) if **name == *wanted => Some(*number),
             _ => None,
         })
     }
@@ -211,13 +221,15 @@ mod tests {
         assert_eq!(names(&spec(&none, Usual::Expires)), ["x-expires"]);
         let exclusive = QueueOptions { exclusive: Some(true), ..<_>::default() };
         assert_eq!(names(&spec(&exclusive, Usual::Stays)), ["x-expires"]);
+        assert_eq!(spec(&exclusive, Usual::Stays).expiry(), EXPIRY);
         let stream = of_type("stream");
         assert_eq!(names(&spec(&stream, Usual::Alone { length: None })), [QUEUE_TYPE]);
         let said = QueueOptions {
             arguments: vec![(EXPIRES.into(), Argument::Integer(5))],
             ..<_>::default()
         };
-        assert_eq!(spec(&said, Usual::Expires).arguments, said.arguments);
+        let said = spec(&said, Usual::Expires);
+        assert_eq!((names(&said), said.expiry().as_millis()), (vec![EXPIRES.to_owned()], 5));
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Queues {
                         self.declare_as(queue, &spec).await?;
                     }
                     if let Some(hold) = hold {
-                        hold.leave();
+                        hold.leave(spec.expiry());
                     }
                     Ok(())
                 }

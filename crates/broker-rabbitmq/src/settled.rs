@@ -1,7 +1,7 @@
 //! The last deliveries of queues that were acked or rejected here.
 //!
 //! When RabbitMQ is killed, or a connection breaks, the last acks may be lost, and what was settled
-//! comes again. It is known here, and settled once more instead of delivered.
+//! comes again. It is known here, and settled once more, in the same way, instead of delivered.
 //!
 //! Invariants
 //! - Only what is marked counts as a repeat: by AMQP, or by the node that published it again because its
@@ -9,6 +9,8 @@
 //!   on to a queue what it got from there, headers and all. From then on the one before is not known any
 //!   more.
 //! - A message that comes back over a dead letter exchange is another one each time.
+//! - Nothing is known of streams. Their readers settle for themselves alone, and what was republished
+//!   into one stays marked for all of them.
 //! - So many are known: the oldest beyond [`LENGTH`] is forgotten.
 //!
 //! Cannot be told: an application's copy under the id of a message that was settled here, when RabbitMQ
@@ -17,7 +19,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
-use broker::MessageId;
+use broker::{MessageId, Outcome};
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use parking_lot::Mutex;
@@ -39,8 +41,8 @@ pub(crate) struct Known(MessageId, u64);
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// With the number under which each was noted last.
-    known: HashMap<Known, u64>,
+    /// With the number under which each was noted last, and what became of it.
+    known: HashMap<Known, (u64, Outcome)>,
     /// The same in that order, and some that were forgotten or noted again since.
     order: VecDeque<(Known, u64)>,
     next: u64,
@@ -60,35 +62,33 @@ impl Settled {
         Known(id, hasher.finish())
     }
 
-    /// It was acked or rejected.
-    pub(crate) fn note(&self, known: Known) {
+    /// It was acked or rejected, as `outcome` says.
+    pub(crate) fn note(&self, known: Known, outcome: Outcome) {
         let mut memory = self.memory.lock();
         let number = memory.next;
         memory.next += 1;
-        memory.known.insert(known, number);
+        memory.known.insert(known, (number, outcome));
         memory.order.push_back((known, number));
         if memory.order.len() > LENGTH
             && let Some((oldest, number)) = memory.order.pop_front()
-            && memory.known.get(&oldest) == Some(&number)
+            && memory.known.get(&oldest).is_some_and(|(noted, _)| *noted == number)
         {
             memory.known.remove(&oldest);
         }
     }
 
-    /// Whether it was settled.
-    pub(crate) fn is_settled(&self, known: Known) -> bool {
-        self.memory.lock().known.contains_key(&known)
+    /// What became of it, if it was settled.
+    pub(crate) fn outcome(&self, known: Known) -> Option<Outcome> {
+        self.memory.lock().known.get(&known).map(|(_, outcome)| *outcome)
     }
 
-    /// It comes. Whether it is a repeat of what was settled.
-    pub(crate) fn is_repeat(&self, known: Known, marked: bool) -> bool {
-        let mut memory = self.memory.lock();
+    /// It comes. If it is a repeat of what was settled, what became of that.
+    pub(crate) fn repeated(&self, known: Known, marked: bool) -> Option<Outcome> {
         if marked {
-            memory.known.contains_key(&known)
-        } else {
-            memory.known.remove(&known);
-            false
+            return self.outcome(known);
         }
+        self.memory.lock().known.remove(&known);
+        None
     }
 }
 
@@ -112,31 +112,40 @@ mod tests {
         let settled = Settled::default();
         let none = BasicProperties::default();
         let known = settled.known(MessageId::new(), "q", &none);
-        assert!(!settled.is_repeat(known, true), "it was not settled");
-        settled.note(known);
+        assert_eq!(settled.repeated(known, true), None, "it was not settled");
+        settled.note(known, Outcome::Ack);
         for _ in 0..2 {
-            assert!(settled.is_repeat(known, true));
+            assert_eq!(settled.repeated(known, true), Some(Outcome::Ack));
         }
+    }
+
+    #[test]
+    fn what_was_rejected_is_rejected_again() {
+        let settled = Settled::default();
+        let known = settled.known(MessageId::new(), "q", &BasicProperties::default());
+        settled.note(known, Outcome::Reject);
+        assert_eq!(settled.repeated(known, true), Some(Outcome::Reject));
+        assert_eq!(settled.outcome(known), Some(Outcome::Reject));
     }
 
     #[test]
     fn what_comes_unmarked_is_another_message() {
         let settled = Settled::default();
         let known = settled.known(MessageId::new(), "q", &BasicProperties::default());
-        settled.note(known);
-        assert!(!settled.is_repeat(known, false));
-        assert!(!settled.is_repeat(known, true), "its requeue is its own");
+        settled.note(known, Outcome::Ack);
+        assert_eq!(settled.repeated(known, false), None);
+        assert_eq!(settled.repeated(known, true), None, "its requeue is its own");
     }
 
     #[test]
     fn elsewhere_and_after_a_death_it_is_another_one() {
         let settled = Settled::default();
         let (id, none) = (MessageId::new(), BasicProperties::default());
-        settled.note(settled.known(id, "q", &none));
-        assert!(!settled.is_repeat(settled.known(id, "r", &none), true));
-        settled.note(settled.known(id, "q", &died(1)));
-        assert!(!settled.is_repeat(settled.known(id, "q", &died(2)), true));
-        assert!(settled.is_repeat(settled.known(id, "q", &died(1)), true));
+        settled.note(settled.known(id, "q", &none), Outcome::Ack);
+        assert_eq!(settled.repeated(settled.known(id, "r", &none), true), None);
+        settled.note(settled.known(id, "q", &died(1)), Outcome::Ack);
+        assert_eq!(settled.repeated(settled.known(id, "q", &died(2)), true), None);
+        assert_eq!(settled.repeated(settled.known(id, "q", &died(1)), true), Some(Outcome::Ack));
     }
 
     #[test]
@@ -145,11 +154,11 @@ mod tests {
         let none = BasicProperties::default();
         let new = || settled.known(MessageId::new(), "q", &none);
         let first = new();
-        settled.note(first);
-        (1..LENGTH).for_each(|_| settled.note(new()));
-        assert!(settled.is_repeat(first, true));
-        settled.note(new());
-        assert!(!settled.is_repeat(first, true));
+        settled.note(first, Outcome::Ack);
+        (1..LENGTH).for_each(|_| settled.note(new(), Outcome::Ack));
+        assert_eq!(settled.repeated(first, true), Some(Outcome::Ack));
+        settled.note(new(), Outcome::Ack);
+        assert_eq!(settled.repeated(first, true), None);
         let memory = settled.memory.lock();
         assert_eq!((memory.known.len(), memory.order.len()), (LENGTH, LENGTH));
     }

@@ -49,16 +49,16 @@ impl Settler {
 
 impl Settle for Settler {
     /// A repeat waits for its turn, and what it repeats may be acknowledged meanwhile.
-    fn is_due(&self, tag: u64) -> bool {
+    fn known_outcome(&self, tag: u64) -> Option<Outcome> {
         let delivery = self.unsettled.lock().get(&tag).copied();
-        !delivery.is_some_and(|it| it.marked && self.settled.is_settled(it.known))
+        self.settled.outcome(delivery.filter(|it| it.marked)?.known)
     }
 
     fn settle(&self, tag: u64, outcome: Outcome) {
         let delivery = self.unsettled.lock().remove(&tag);
         if let (Some(Unsettled { known, .. }), Outcome::Ack | Outcome::Reject) = (delivery, outcome)
         {
-            self.settled.note(known);
+            self.settled.note(known, outcome);
         }
         let nack = |requeue| BasicNackOptions { multiple: false, requeue };
         // The first poll puts it in line. An error means that the channel is gone: the tag means

@@ -19,7 +19,7 @@ use lapin::message::Delivery;
 use crate::names::{LIMIT, Names};
 use crate::queue_spec::{QueueSpec, Usual};
 use crate::subscription_names::{self, Kept, SubscriptionNames};
-use crate::{Config, RABBITMQS_OWN, instead_of, is_rabbitmqs_own};
+use crate::{Config, GATEWAYS_OWN, RABBITMQS_OWN, is_rabbitmqs_own};
 
 /// The source of one subscription.
 #[derive(Debug, Clone)]
@@ -148,7 +148,7 @@ impl Sources {
             }
             Destination::User(_) | Destination::Group(_) | Destination::App(_) => {
                 let kind = destination.kind();
-                Err(SubscribeError::Unsupported { kind: kind.as_str(), instead: instead_of(kind) })
+                Err(SubscribeError::Unsupported { kind: kind.as_str(), instead: GATEWAYS_OWN })
             }
         }
     }

@@ -2,7 +2,10 @@
 
 mod common;
 
-use broker::{Broker, Delivery, Destination, Link, MessageId, Outcome, SubscribeRequest};
+use broker::{
+    Argument, Broker, Delivery, Destination, Link, MessageId, Outcome, QueueOptions,
+    SubscribeRequest,
+};
 use broker_rabbitmq::RabbitMqBroker;
 use common::{
     application, body, broker_up, config, publish, put, queue, soon, subscribe, subscribed, take,
@@ -72,6 +75,37 @@ async fn what_was_settled_while_there_was_no_connection_does_not_come_again() {
     sent(&other, &to, "later").await;
     assert_eq!(body(&take(&mut later).await), "later");
     soon(other.delete(&to)).await.expect("it is deleted");
+}
+
+/// The reject is lost for sure: it is given after the connection has gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_rejected_while_there_was_no_connection_is_dead_lettered() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let mut proxy = Proxy::start(([127, 0, 0, 1], rabbitmq.port())).await.expect("a proxy");
+    let node = broker_up(config(&rabbitmq.uri_at(proxy.port()))).await;
+    let other = broker_up(config(&rabbitmq.uri())).await;
+    let (to, dead) = (queue(), queue());
+    let text = |text: &str| Argument::Text(text.into());
+    let arguments = vec![
+        ("x-dead-letter-exchange".into(), text("")),
+        ("x-dead-letter-routing-key".into(), text(name(&dead))),
+    ];
+    let options = QueueOptions { arguments, ..QueueOptions::default() };
+    let mut dead_letters = subscribe(&other, &dead).await;
+    let request = SubscribeRequest { queue: options, ..SubscribeRequest::new(to.clone(), 10) };
+    let mut subscription = subscribed(&node, request).await;
+    sent(&node, &to, "rejected").await;
+    let delivery = take(&mut subscription).await;
+    proxy.cut().await;
+    until(&node, |link| matches!(link, Link::Down(_))).await;
+    delivery.settle(Outcome::Reject);
+    proxy.heal().await.expect("it heals");
+    let rejected = take(&mut dead_letters).await;
+    assert_eq!(body(&rejected), "rejected");
+    rejected.settle(Outcome::Ack);
+    for queue in [to, dead] {
+        soon(other.delete(&queue)).await.expect("it is deleted");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

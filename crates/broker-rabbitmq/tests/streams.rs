@@ -3,12 +3,16 @@
 mod common;
 
 use broker::{
-    Argument, Arguments, Broker, Destination, Outcome, PublisherId, QueueOptions, SubscribeRequest,
+    Argument, Arguments, Broker, Destination, MessageId, Outcome, PublisherId, QueueOptions,
+    SubscribeRequest,
 };
 use broker_rabbitmq::RabbitMqBroker;
 use common::{
-    body, broker_up, config, cut, name, publish, refusal, shown, soon, subscribed, take, until,
+    application, body, broker_up, config, cut, name, publish, put, refusal, shown, soon,
+    subscribed, take, until,
 };
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use testkit::Proxy;
 
 fn text(text: &str) -> Argument {
@@ -111,4 +115,37 @@ async fn one_that_waits_for_what_is_next_misses_nothing_while_there_is_no_connec
         assert_eq!(body(&take(subscription).await), "meanwhile");
     }
     soon(other.delete(&to)).await.expect("it is deleted");
+}
+
+/// A node publishes again, marked, what it got no confirm for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_again_reaches_every_reader() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let node = broker_up(config(&rabbitmq.uri())).await;
+    let to = numbered(&node, 0).await;
+    let Destination::Queue(name) = &to else { panic!("a queue") };
+    let (_connection, channel) = application(&rabbitmq.uri()).await;
+    let id = MessageId::new().to_string();
+    let mut table = FieldTable::default();
+    table.insert("x-footbridge-v".into(), AMQPValue::LongInt(1));
+    for (name, value) in [
+        ("x-footbridge-id", id.as_str()),
+        ("x-footbridge-from", id.as_str()),
+        ("x-footbridge-republished", "true"),
+    ] {
+        table.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    let properties = BasicProperties::default().with_headers(table);
+    put(&channel, "", name, "again", properties).await;
+    put(&channel, "", name, "end", BasicProperties::default()).await;
+    for _ in 0..2 {
+        let mut reader = subscribed(&node, from(&to, Some(text("first")))).await;
+        let again = take(&mut reader).await;
+        assert_eq!((body(&again).as_str(), again.redelivered), ("again", true));
+        again.settle(Outcome::Ack);
+        let end = take(&mut reader).await;
+        assert_eq!(body(&end), "end");
+        end.settle(Outcome::Ack);
+    }
+    soon(node.delete(&to)).await.expect("it is deleted");
 }

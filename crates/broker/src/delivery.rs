@@ -44,10 +44,10 @@ pub trait Settle: Send + Sync {
     /// Takes the outcome of the delivery that `tag` names. Never waits.
     fn settle(&self, tag: u64, outcome: Outcome);
 
-    /// Whether the delivery that `tag` names is still to be handed over; asked when it is taken. One that
-    /// is not is acked instead.
-    fn is_due(&self, _tag: u64) -> bool {
-        true
+    /// What became, meanwhile, of the message that `tag` names; asked when it is taken. A delivery of which
+    /// that is known is settled so, and not handed over.
+    fn known_outcome(&self, _tag: u64) -> Option<Outcome> {
+        None
     }
 }
 
@@ -130,13 +130,11 @@ impl Delivery {
         Self { message, redelivered, settlement: Some(Settlement { with, tag }) }
     }
 
-    /// Itself, unless it is not to be handed over any more: then it is acked.
+    /// Itself, unless it is known by now what became of its message: then it is settled so.
     fn due(self) -> Option<Self> {
-        let due = self.settlement.as_ref().is_none_or(|it| it.with.is_due(it.tag));
-        if due {
-            return Some(self);
-        }
-        self.settle(Outcome::Ack);
+        let known = self.settlement.as_ref().and_then(|it| it.with.known_outcome(it.tag));
+        let Some(outcome) = known else { return Some(self) };
+        self.settle(outcome);
         None
     }
 

@@ -159,7 +159,6 @@ impl Publish {
     /// for whoever keeps it. A body that fills a good part of any such buffer is not copied.
     pub fn detached(self) -> Self {
         const LARGE: usize = 32 * 1024;
-        let copied = |text: &ByteString| ByteString::from(String::from(&**text));
         Self {
             destination: copied(&self.destination),
             headers: self
@@ -177,7 +176,28 @@ impl Publish {
     }
 }
 
+impl Acknowledged {
+    /// The same, sharing no bytes with the buffer it was received in.
+    fn detached(self) -> Self {
+        match self {
+            Self::Token(token) => Self::Token(copied(&token)),
+            Self::Message { id, subscription } => Self::Message { id: copied(&id), subscription },
+        }
+    }
+}
+
 impl Held {
+    /// The same, sharing no bytes with the buffer it was received in, as [`Publish::detached`] says.
+    pub(crate) fn detached(self) -> Self {
+        match self {
+            Self::Publish(publish) => Self::Publish(publish.detached()),
+            Self::Acknowledge(acknowledge) => {
+                let of = acknowledge.of.detached();
+                Self::Acknowledge(Acknowledge { of, ..acknowledge })
+            }
+        }
+    }
+
     /// The receipt that was asked for.
     pub fn receipt(&self) -> Option<&ByteString> {
         match self {
@@ -194,4 +214,8 @@ impl From<Held> for Action {
             Held::Acknowledge(acknowledge) => Self::Acknowledge(acknowledge),
         }
     }
+}
+
+fn copied(text: &ByteString) -> ByteString {
+    ByteString::from(String::from(&**text))
 }

@@ -57,10 +57,7 @@ impl Transactions {
         }
         self.bytes += bytes;
         transaction.bytes += bytes;
-        transaction.held.push(match frame {
-            Held::Publish(publish) => Held::Publish(publish.detached()),
-            Held::Acknowledge(acknowledge) => Held::Acknowledge(acknowledge),
-        });
+        transaction.held.push(frame.detached());
         Ok(())
     }
 
@@ -88,5 +85,31 @@ fn size(frame: &Held) -> usize {
         Held::Acknowledge(acknowledge) => match &acknowledge.of {
             Acknowledged::Token(id) | Acknowledged::Message { id, .. } => id.len(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::action::{Acknowledge, Verdict};
+
+    #[test]
+    fn what_is_held_keeps_no_buffer_alive() {
+        let config = Config::default();
+        let mut transactions = Transactions::default();
+        transactions.begin("t".into(), &config).unwrap();
+        let buffer = Bytes::from(vec![b'x'; 64 * 1024]);
+        let id = || ByteString::try_from(buffer.slice(..20)).unwrap();
+        for of in
+            [Acknowledged::Token(id()), Acknowledged::Message { id: id(), subscription: None }]
+        {
+            let acknowledge = Acknowledge { of, verdict: Verdict::Ack, receipt: None };
+            let held = Held::Acknowledge(acknowledge);
+            transactions.hold(Command::Ack, "t".into(), held, &config).unwrap();
+        }
+        assert!(buffer.is_unique());
+        assert_eq!(transactions.end(Command::Commit, &"t".into()).unwrap().len(), 2);
     }
 }
