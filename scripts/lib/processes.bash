@@ -81,12 +81,17 @@ listens() {
     (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# check_ports <name> <port...>: fails if somebody else listens there, and says who.
+# check_ports <name> <port...>: fails if somebody else listens there, and says who. What a process leaves
+# behind that was killed goes within moments.
 check_ports() {
-    local name=$1 port who
+    local name=$1 port who tries
     shift
     for port in "$@"; do
-        listens "$port" || continue
+        for tries in {1..100}; do
+            listens "$port" || continue 2
+            ss -Hltnp "sport = :$port" 2>/dev/null | grep -q users: && break
+            sleep 0.1
+        done
         who=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (process \2)/p' | head -n 1 || true)
         fail "port $port, for $name, is taken by ${who:-another process}:
 end that process, or choose other ports ($other_ports)"

@@ -33,6 +33,7 @@ use crate::headers;
 use crate::link::{Failure, Link, Links, current};
 use crate::metrics::Metrics;
 use crate::proofs::is_about_the_key;
+use crate::queues::with_advice;
 use crate::retained::{Expired, Next, Pending, Retained};
 use crate::status::Status;
 use crate::supervisor::Pauses;
@@ -200,7 +201,7 @@ impl Lane {
                     }
                     _ => tracing::warn!(?target, why, "RabbitMQ refused a declaration"),
                 }
-                self.retained.refuse(target, &why);
+                self.retained.refuse(target, &with_advice(why));
             }
             // For those that were parked later.
             Answer::Late => {

@@ -228,11 +228,16 @@ fn refused(locked: Locked) -> SubscribeError {
 
 /// RabbitMQ's refusal, with what to do about it where that is known.
 pub(crate) fn advised(why: String) -> SubscribeError {
-    SubscribeError::Refused(match why.contains("inequivalent arg") {
+    SubscribeError::Refused(with_advice(why))
+}
+
+/// What RabbitMQ says, and what to do about it.
+pub(crate) fn with_advice(why: String) -> String {
+    match why.contains("inequivalent arg") {
         true => format!(
-            "{why}: the queue was declared otherwise; say the same of it as whoever declared it, or \
-             delete it first"
+            "{why}: the queue was declared otherwise; say the same of it as whoever declared it, or use \
+             /amq/queue/<name>, which takes it as it is"
         ),
         false => why,
-    })
+    }
 }

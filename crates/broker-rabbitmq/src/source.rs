@@ -122,8 +122,11 @@ impl Sources {
             }
             Destination::TempQueue(_) => {
                 let spec = self.declared(options, Usual::Alone { length: None })?;
-                let source = of_queue(&subscription_names::reply(), Origin::Declared(spec));
-                Ok(Source { end: AtEnd::Goes, ..source })
+                let queue = subscription_names::reply();
+                let source = of_queue(&queue, Origin::Declared(spec));
+                // As whoever replies names it.
+                let shown = Shown::As(Destination::ReplyQueue(queue));
+                Ok(Source { end: AtEnd::Goes, shown, ..source })
             }
             Destination::Topic(topic) => {
                 let exchange = self.names.exchange(topic).ok_or(SubscribeError::Unsupported {

@@ -36,7 +36,10 @@ pub enum ConfirmError {
     #[error("the broker has no room for the message: {0}")]
     Full(String),
     /// No queue took the message.
-    #[error("no queue took the message")]
+    #[error(
+        "no queue took the message: what it names is not there; /queue/<name> declares its queue, \
+         /amq/queue/<name> does not"
+    )]
     Unroutable,
     /// The broker said nothing in time, for the reason given; the message may or may not be there.
     #[error("the broker did not confirm the message: {0}")]

@@ -328,7 +328,8 @@ fn letter(to: Vec<Target>, outbound: &Outbound) -> Letter {
 pub fn meets(attributes: &presence::Attributes, audience: &[(ByteString, ByteString)]) -> bool {
     let is = |value: &serde_json::Value, wanted: &str| match value {
         serde_json::Value::String(text) => text == wanted,
-        serde_json::Value::Bool(_) | serde_json::Value::Number(_) => value.to_string() == wanted,
+        serde_json::Value::Bool(is) => is.to_string() == wanted,
+        serde_json::Value::Number(number) => number.to_string() == wanted,
         _ => false,
     };
     audience.iter().all(|(name, wanted)| match attributes.get(&**name) {

@@ -32,6 +32,18 @@ pub(crate) struct Shape {
     pub(crate) acknowledged: bool,
 }
 
+impl Shape {
+    /// What to call the subscription when its client is told of it.
+    pub(crate) fn name(&self) -> String {
+        let id = self.subscription.as_ref().map_or(String::new(), |id| format!(" {id}"));
+        match &self.shown {
+            Shown::AsSubscribed(destination) => format!("the subscription{id} to {destination}"),
+            Shown::ByPattern(topic, _) => format!("the subscription{id} to {topic}"),
+            Shown::EachOwn => format!("the subscription{id} to an exchange"),
+        }
+    }
+}
+
 /// The destination that a subscriber sees, unless it is derived as RabbitMQ does.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Shown {

@@ -106,7 +106,7 @@ async fn a_queue_that_is_deleted_ends_the_sessions_that_consume_it() {
     bystander.subscribe("b", "/queue/other").await;
     recorder.end(0);
     let (message, _, close) = client.error().await;
-    assert_eq!(message, "the broker ended a subscription: its queue was deleted");
+    assert_eq!(message, "the broker ended the subscription 1 to /topic/a: its queue was deleted");
     assert_eq!(close, Some(1013));
     bystander.ask(Command::Send, &[("destination", "/queue/other")]).await;
 }

@@ -123,7 +123,7 @@ impl Queue {
             return Poll::Ready(Err(Refused::titled(
                 Title::ServerCancelled,
                 CloseReason::BrokerUnavailable,
-                "the broker ended a subscription: its queue was deleted",
+                format!("the broker ended {}: its queue was deleted", self.shape.name()),
             )));
         };
         let n = *count;

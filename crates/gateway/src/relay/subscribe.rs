@@ -111,7 +111,7 @@ pub(super) fn room_for_queues(count: usize, config: &Config) -> Result<(), Refus
     Err(Refused::new(
         CloseReason::Limit,
         format!(
-            "more than {} queues of its own in one session: each subscription to a topic or an \
+            "more than {} queues of its own in one session (gateway.max_own_queues): each subscription to a topic or an \
              exchange that is acknowledged or has queue headers, and each temp-queue, is one",
             config.max_own_queues
         ),
@@ -139,7 +139,8 @@ fn prefetch(subscribe: &Subscribe, config: &Config) -> Result<u16, Refused> {
         _ => Err(Refused::new(
             CloseReason::Protocol,
             format!(
-                "SUBSCRIBE has a prefetch-count that is no number from 0 to {}",
+                "SUBSCRIBE has prefetch-count:{}, which should be a number from 0 to {} (gateway.max_prefetch)",
+                text.chars().take(20).collect::<String>(),
                 config.max_prefetch
             ),
         )),

@@ -230,7 +230,7 @@ async fn what_the_broker_says_has_its_code() {
             OnPublish::Answer(Err(ConfirmError::Unroutable)),
             Code::NotFound,
             None,
-            "no queue took the message",
+            "no queue took the message: what it names is not there",
         ),
         (
             OnPublish::Answer(Err(ConfirmError::Lost("it is away".to_owned()))),
