@@ -310,7 +310,11 @@ impl QueueConsumer {
             };
             let tag = delivery.delivery_tag;
             let offset = stream_position::offset(&delivery.properties);
-            if let Some(outcome) = self.hand_over(delivery, &settler).await {
+            let of_stream = self.reads_stream(offset);
+            if of_stream {
+                settler.is_of_stream();
+            }
+            if let Some(outcome) = self.hand_over(delivery, &settler, of_stream).await {
                 settler.settle(tag, outcome);
             }
             self.position.passed(offset);
@@ -331,11 +335,22 @@ impl QueueConsumer {
         }
     }
 
+    /// Whether what came with `offset` came from a stream. Of a queue that others declared only that
+    /// tells; elsewhere an application may have sent on what it got from one, headers and all.
+    fn reads_stream(&self, offset: Option<i64>) -> bool {
+        match &self.source.origin {
+            Origin::Declared(spec) => spec.is_stream(),
+            Origin::Usual => self.queues.declarations.is_stream(&self.source.queue),
+            Origin::Found => offset.is_some(),
+        }
+    }
+
     /// Hands a delivery over; what becomes of one that the subscriber does not settle.
     async fn hand_over(
         &self,
         mut delivery: lapin::message::Delivery,
         settler: &Arc<Settler>,
+        of_stream: bool,
     ) -> Option<Outcome> {
         let Queues { metrics, settled, recent, outsize, names, replies, .. } = &*self.queues;
         let queue = &*self.source.queue;
@@ -360,8 +375,7 @@ impl QueueConsumer {
         match self.source.settling {
             Settling::Subscriber => {
                 let properties = &delivery.properties;
-                let from_stream = stream_position::offset(properties).is_some();
-                let id = id.filter(|_| !from_stream);
+                let id = id.filter(|_| !of_stream);
                 let known = id.map(|id| settled.known(id, queue, properties));
                 if let Some(outcome) = known.and_then(|known| settled.repeated(known, marked)) {
                     metrics.duplicates.inc();

@@ -5,9 +5,12 @@
 //!   RabbitMQ hears nothing of it and delivers the message again; what was acked or rejected is known by
 //!   then ([`Settled`]).
 //! - It knows no more deliveries than are unsettled.
+//! - What came from a stream is acked, whatever became of it: nothing leaves a stream, and RabbitMQ ends the
+//!   whole connection of whoever gives back to one (3.10.8: `NOT_IMPLEMENTED`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use broker::{Outcome, Settle};
 use futures_util::FutureExt;
@@ -22,6 +25,8 @@ use crate::settled::{Known, Settled};
 pub(crate) struct Settler {
     channel: Channel,
     settled: Arc<Settled>,
+    /// Whether it is a stream that the deliveries come from.
+    of_stream: AtomicBool,
     /// The unsettled ones that can be known again, by their tags. Held for a lookup.
     unsettled: Mutex<HashMap<u64, Unsettled>>,
 }
@@ -36,7 +41,13 @@ struct Unsettled {
 
 impl Settler {
     pub(crate) fn new(channel: Channel, settled: Arc<Settled>) -> Self {
-        Self { channel, settled, unsettled: Mutex::default() }
+        let of_stream = AtomicBool::new(false);
+        Self { channel, settled, of_stream, unsettled: Mutex::default() }
+    }
+
+    /// The deliveries come from a stream.
+    pub(crate) fn is_of_stream(&self) {
+        self.of_stream.store(true, Ordering::Relaxed);
     }
 
     /// Delivery `tag` goes to the subscriber.
@@ -61,6 +72,10 @@ impl Settle for Settler {
             self.settled.note(known, outcome);
         }
         let nack = |requeue| BasicNackOptions { multiple: false, requeue };
+        let outcome = match self.of_stream.load(Ordering::Relaxed) {
+            true => Outcome::Ack,
+            false => outcome,
+        };
         // The first poll puts it in line. An error means that the channel is gone: the tag means
         // nothing any more, and the message comes again.
         let _ = match outcome {

@@ -149,3 +149,42 @@ async fn what_was_published_again_reaches_every_reader() {
     }
     soon(node.delete(&to)).await.expect("it is deleted");
 }
+
+/// RabbitMQ would end the whole connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_back_to_a_stream_disturbs_nobody() {
+    let rabbitmq = testkit::rabbitmq().await;
+    let node = broker_up(config(&rabbitmq.uri())).await;
+    let to = numbered(&node, 8).await;
+    let Destination::Queue(name) = &to else { panic!("a queue") };
+    let found = SubscribeRequest {
+        destination: Destination::AmqQueue(name.clone()),
+        queue: QueueOptions::default(),
+        ..from(&to, Some(text("first")))
+    };
+    let state = node.state();
+    for request in [from(&to, Some(text("first"))), found] {
+        let mut subscription = subscribed(&node, request.clone()).await;
+        for (n, outcome) in [Outcome::Requeue, Outcome::Reject, Outcome::Requeue, Outcome::Reject]
+            .into_iter()
+            .enumerate()
+        {
+            let delivery = take(&mut subscription).await;
+            assert_eq!(body(&delivery), n.to_string());
+            delivery.settle(outcome);
+        }
+        // It has room again for the rest, and the one that is held goes back with it.
+        let held = take(&mut subscription).await;
+        assert_eq!(body(&held), "4");
+        drop(subscription);
+        drop(held);
+        let mut again = subscribed(&node, request).await;
+        for n in 0..8 {
+            let delivery = take(&mut again).await;
+            assert_eq!((body(&delivery), delivery.redelivered), (n.to_string(), false));
+            delivery.settle(Outcome::Ack);
+        }
+    }
+    assert!(!state.has_changed().expect("the broker is there"), "the connection has stayed");
+    soon(node.delete(&to)).await.expect("it is deleted");
+}
