@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::operation::{Operation, short};
 use crate::outsize::Fate;
 use crate::queues::{Queues, advised};
-use crate::settler::Settler;
+use crate::settler::{Settler, Unsettled};
 use crate::source::{AtEnd, Origin, Settling, Source};
 use crate::stream_position::{self, StreamPosition};
 use crate::supervisor::Pauses;
@@ -308,6 +308,9 @@ impl QueueConsumer {
             };
             let tag = delivery.delivery_tag;
             let offset = stream_position::offset(&delivery.properties);
+            if offset.is_some() {
+                settler.expect(tag, Some(Unsettled::OfStream));
+            }
             if let Some(outcome) = self.hand_over(delivery, &settler).await {
                 settler.settle(tag, outcome);
             }
@@ -363,7 +366,9 @@ impl QueueConsumer {
                     return Some(Outcome::Ack);
                 }
                 let message = Arc::new(headers::message(received, destination, &mut delivery));
-                settler.expect(tag, known);
+                if stream_position::offset(&delivery.properties).is_none() {
+                    settler.expect(tag, known.map(Unsettled::Known));
+                }
                 let settler: Arc<dyn Settle> = settler.clone();
                 // An error means that the subscription is gone: what comes out of it is given back.
                 let delivery = Delivery::unsettled(message, marked, settler, tag);
