@@ -6,6 +6,8 @@
 //! Invariants
 //! - An exclusive queue has one owner. It is the owner's as long as a subscription of it is there, and
 //!   until the queue was deleted after the last; nobody can have it in between, not even the owner.
+//! - Who only asked for a queue has locked nobody out: RabbitMQ may know it as everybody's. Until it has
+//!   answered, others who want the same for themselves wait, and all else goes on.
 //! - One that was only declared stays its owner's as long as RabbitMQ keeps it without a consumer. Then
 //!   whoever asks first has it.
 //!
@@ -31,7 +33,7 @@ pub(crate) struct ExclusiveQueues {
     vhost: String,
     /// By name. Held for a lookup.
     locks: Mutex<Locks>,
-    /// Told when a queue was deleted that others wait for.
+    /// Told when a queue was deleted that others wait for, and when RabbitMQ has answered for one.
     ended: Notify,
 }
 
@@ -47,6 +49,8 @@ struct Lock {
     owner: PublisherId,
     /// How many hold it; none of those that only declared it.
     holders: usize,
+    /// Whether RabbitMQ has the queue as exclusive, so that it is the owner's.
+    granted: bool,
     /// Whether the last holder is deleting the queue.
     ending: bool,
     /// When it was last declared for good, and for how long RabbitMQ keeps it from then on without a
@@ -83,13 +87,16 @@ impl ExclusiveQueues {
     /// Whether `queue` is open to `by`.
     pub(crate) fn check(&self, queue: &ByteString, by: PublisherId) -> Result<(), Locked> {
         match self.locks.lock().by_name.get(queue) {
-            Some(lock) if lock.owner != by && lock.is_valid() => Err(self.locked(queue)),
+            Some(lock) if lock.granted && lock.owner != by && lock.is_valid() => {
+                Err(self.locked(queue))
+            }
             _ => Ok(()),
         }
     }
 
     /// A share in the lock of `queue`, if there is one or it shall be `exclusive`. Waits while the queue
-    /// is being deleted.
+    /// is being deleted, and while another owner asks for what shall be exclusive. One that RabbitMQ has
+    /// given must be [granted](Hold::grant).
     pub(crate) async fn hold(
         self: &Arc<Self>,
         queue: &ByteString,
@@ -106,7 +113,7 @@ impl ExclusiveQueues {
         }
     }
 
-    /// As `hold`; nothing while the queue is being deleted.
+    /// As `hold`; nothing while it would wait.
     fn try_hold(
         self: &Arc<Self>,
         queue: &ByteString,
@@ -117,11 +124,15 @@ impl ExclusiveQueues {
         locks.sweep();
         let valid = locks.by_name.get_mut(queue).filter(|lock| lock.is_valid());
         match valid {
+            Some(lock) if lock.owner != by && !lock.granted => {
+                return Ok(if exclusive { None } else { Some(None) });
+            }
             Some(lock) if lock.owner != by => return Err(self.locked(queue)),
             Some(lock) if lock.ending => return Ok(None),
             Some(lock) => lock.holders += 1,
             None if exclusive => {
-                let lock = Lock { owner: by, holders: 1, ending: false, left: None };
+                let lock =
+                    Lock { owner: by, holders: 1, granted: false, ending: false, left: None };
                 locks.by_name.insert(queue.clone(), lock);
             }
             None => return Ok(Some(None)),
@@ -151,6 +162,17 @@ impl Lock {
 }
 
 impl Hold {
+    /// RabbitMQ has the queue as exclusive.
+    pub(crate) fn grant(&self) {
+        let mut locks = self.queues.locks.lock();
+        let lock = locks.by_name.get_mut(&self.queue);
+        let news = lock.is_some_and(|lock| !std::mem::replace(&mut lock.granted, true));
+        drop(locks);
+        if news {
+            self.queues.ended.notify_waiters();
+        }
+    }
+
     /// Whether it is the last one: then nobody gets another until this one has ended.
     pub(crate) fn is_last(&self) -> bool {
         let mut locks = self.queues.locks.lock();
@@ -198,7 +220,36 @@ mod tests {
     }
 
     async fn hold(queues: &Arc<ExclusiveQueues>, by: PublisherId) -> Hold {
-        queues.hold(&"q".into(), by, true).await.unwrap().unwrap()
+        let hold = queues.hold(&"q".into(), by, true).await.unwrap().unwrap();
+        hold.grant();
+        hold
+    }
+
+    #[tokio::test]
+    async fn who_only_asks_locks_nobody_out() {
+        let queues = queues();
+        let name = ByteString::from("q");
+        let asked = queues.hold(&name, ANN, true).await.unwrap().unwrap();
+        assert_eq!(queues.check(&name, BOB), Ok(()));
+        assert!(queues.hold(&name, BOB, false).await.unwrap().is_none());
+        // RabbitMQ refuses it, and has it for the next one.
+        let next = tokio::spawn({
+            let queues = queues.clone();
+            async move { queues.hold(&"q".into(), BOB, true).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!next.is_finished());
+        drop(asked);
+        let next = next.await.unwrap().unwrap().unwrap();
+        let late = tokio::spawn({
+            let queues = queues.clone();
+            async move { queues.hold(&"q".into(), ANN, true).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!late.is_finished());
+        next.grant();
+        assert!(late.await.unwrap().is_err());
+        assert!(queues.check(&name, ANN).is_err());
     }
 
     #[tokio::test]
@@ -277,7 +328,9 @@ mod tests {
         let queues = queues();
         for n in 0..SWEEP {
             let name = n.to_string().into();
-            queues.hold(&name, ANN, true).await.unwrap().unwrap().leave(LAPSE);
+            let hold = queues.hold(&name, ANN, true).await.unwrap().unwrap();
+            hold.grant();
+            hold.leave(LAPSE);
         }
         tokio::time::advance(LAPSE).await;
         let _held = hold(&queues, ANN).await;

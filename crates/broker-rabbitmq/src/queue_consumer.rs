@@ -229,7 +229,10 @@ impl QueueConsumer {
             }
         }
         // An exclusive queue may have been declared by a message, or by another subscription.
-        self.declared |= self.hold.is_some();
+        if let Some(hold) = &self.hold {
+            hold.grant();
+            self.declared = true;
+        }
         Ok(())
     }
 

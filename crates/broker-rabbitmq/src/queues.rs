@@ -138,6 +138,7 @@ impl Queues {
                         self.declare_as(queue, &spec).await?;
                     }
                     if let Some(hold) = hold {
+                        hold.grant();
                         hold.leave(spec.expiry());
                     }
                     Ok(())

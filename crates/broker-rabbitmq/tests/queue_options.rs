@@ -139,7 +139,9 @@ async fn a_declaration_is_remembered_over_connections() {
     }
     let mut subscription = subscribe(&node, &to).await;
     for n in 0..3 {
-        assert_eq!(body(&take(&mut subscription).await), n.to_string());
+        let delivery = take(&mut subscription).await;
+        assert_eq!((body(&delivery), delivery.redelivered), (n.to_string(), false));
+        delivery.settle(Outcome::Ack);
     }
     soon(node.delete(&to)).await.expect("it is deleted");
 }
@@ -298,5 +300,31 @@ async fn what_is_not_exclusive_does_not_become_it() {
     assert_eq!(body(&take(&mut subscription).await), "kept");
     drop(subscription);
     assert_eq!(shown(rabbitmq, &name, &["durable"]).await.as_deref(), Some("true"));
+    soon(node.delete(&to)).await.expect("it is deleted");
+}
+
+/// Whoever asks for everybody's queue as his own has it to himself at no time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_for_in_vain_is_locked_for_nobody() {
+    let node = node().await;
+    let name = name();
+    let to = Destination::Queue(name.as_str().into());
+    soon(publish(&node, 1, &to, "0").await).await.expect("it is confirmed");
+    for n in 1..20 {
+        let queue = name.as_str().into();
+        let declare = async { soon(node.declare(PublisherId(2), &queue, &exclusive())).await };
+        let subscribe = refusal(&node, by(3, request(&name, exclusive())));
+        // While both are asked about; a message goes without asking.
+        let publish = async { soon(publish(&node, 1, &to, n.to_string()).await).await };
+        let (declared, refused, published) = tokio::join!(declare, subscribe, publish);
+        assert!(declared.is_err(), "{refused}");
+        assert_eq!(published, Ok(()));
+    }
+    let mut subscription = subscribed(&node, by(4, request(&name, QueueOptions::default()))).await;
+    for n in 0..20 {
+        let delivery = take(&mut subscription).await;
+        assert_eq!((body(&delivery), delivery.redelivered), (n.to_string(), false));
+        delivery.settle(Outcome::Ack);
+    }
     soon(node.delete(&to)).await.expect("it is deleted");
 }

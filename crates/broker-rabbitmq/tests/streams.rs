@@ -7,6 +7,7 @@ use broker::{
     SubscribeRequest,
 };
 use broker_rabbitmq::RabbitMqBroker;
+use common::application::Scraped;
 use common::{
     application, body, broker_up, config, cut, name, publish, put, refusal, shown, soon,
     subscribed, take, until,
@@ -64,6 +65,46 @@ async fn a_stream_is_read_from_where_one_asks() {
     }
     let why = refusal(&node, from(&to, Some(text("somewhere")))).await;
     assert!(why.starts_with("PRECONDITION_FAILED - invalid arg 'x-stream-offset'"), "{why}");
+    soon(node.delete(&to)).await.expect("it is deleted");
+}
+
+/// RabbitMQ ends the connection of whoever refuses what came from a stream, or gives it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_stays_in_the_stream_and_disturbs_nobody() {
+    let node = broker_up(config(&testkit::rabbitmq().await.uri())).await;
+    let metrics = Scraped::of(&node);
+    let to = numbered(&node, 12).await;
+    let Destination::Queue(name) = &to else { panic!("a queue") };
+    let consumer = || vec![("x-stream-offset".into(), text("first"))];
+    let found = SubscribeRequest {
+        consumer: consumer(),
+        ..SubscribeRequest::new(Destination::AmqQueue(name.clone()), 4)
+    };
+    for request in [from(&to, Some(text("first"))), found] {
+        let mut subscription = subscribed(&node, request).await;
+        // Each makes room for another: all of them count as settled.
+        for n in 0..10 {
+            let delivery = take(&mut subscription).await;
+            assert_eq!(body(&delivery), n.to_string());
+            match n % 4 {
+                0 => delivery.settle(Outcome::Requeue),
+                1 => delivery.settle(Outcome::Reject),
+                2 => drop(delivery),
+                _ => delivery.settle(Outcome::Ack),
+            }
+        }
+        let kept = take(&mut subscription).await;
+        drop(subscription);
+        drop(kept);
+    }
+    // An answer from RabbitMQ, which comes after its word on all that.
+    let mut again = subscribed(&node, from(&to, Some(text("first")))).await;
+    for n in 0..12 {
+        let delivery = take(&mut again).await;
+        assert_eq!(body(&delivery), n.to_string());
+        delivery.settle(Outcome::Ack);
+    }
+    assert_eq!(metrics.value("amqp_reconnects_total{connection=\"consume\"}"), 0);
     soon(node.delete(&to)).await.expect("it is deleted");
 }
 
