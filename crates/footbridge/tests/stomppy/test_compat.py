@@ -34,8 +34,8 @@ class PluginsManners:
             ("SUBSCRIBE", {"id": "1", "destination": "/queue/a", "ack": "maybe"},
              "Processing error", "ack:maybe"),
             ("COMMIT", {"transaction": "t"}, "Bad transaction", "t"),
-            ("ACK", {"id": "x", "message-id": "x"}, "Subscription not found",
-             "nothing to acknowledge"),
+            ("ACK", {"id": "x", "message-id": "x", "subscription": "1"},
+             "Subscription not found", "nothing to acknowledge"),
         ]:
             with self.subTest(title=title, headers=headers):
                 client = self.connect()

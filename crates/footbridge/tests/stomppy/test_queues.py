@@ -122,6 +122,16 @@ class Replies:
     def test_a_request_is_answered(self):
         self.answers(self.connect(), self.connect())
 
+    def test_an_answer_to_who_has_gone_is_dropped(self):
+        queue, asking, answering = f"/queue/{unique('asked')}", self.connect(), self.connect()
+        answering.subscribe(queue, "1")
+        asking.send(queue, "?", **{"reply-to": "/temp-queue/answers"})
+        reply_to = answering.message().headers["reply-to"]
+        asking.disconnect()
+        answering.send(reply_to, "too late")
+        answering.send(queue, "last")
+        self.assertEqual(answering.bodies(1), ["last"])
+
     def test_nobody_else_reads_the_answers(self):
         queue, asking, other = f"/queue/{unique('asked')}", self.connect(), self.connect()
         other.subscribe(queue, "1")

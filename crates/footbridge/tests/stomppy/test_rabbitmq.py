@@ -54,6 +54,14 @@ class Arguments:
                                         **{"x-queue-type": "classic"}))
         self.assertRegex(why, "^PRECONDITION_FAILED - inequivalent arg 'x-queue-type'")
 
+    def test_a_stream_is_read_without_an_ack(self):
+        queue, client = f"/queue/{unique('stream')}", self.connect()
+        stream = {"x-queue-type": "stream", "x-stream-offset": "first"}
+        client.send(queue, "a", **stream)
+        client.subscribe(queue, "1", **stream)
+        client.send(queue, "b", **stream)
+        self.assertEqual(client.bodies(2), ["a", "b"])
+
     def test_a_stream_is_read_from_anywhere_and_again(self):
         queue, stream = f"/queue/{unique('stream')}", {"x-queue-type": "stream"}
         self.fill(queue, *"abcde", **stream)
