@@ -83,7 +83,6 @@ class Everywhere(Refusals):
         self.assert_refused(client, ask, "more than 100 subscriptions in one session")
 
     def test_a_message_beyond_the_limit(self):
-        client = self.connect()
         for size in (65_537, 200_000):
             with self.subTest(size=size):
                 client = self.connect()
