@@ -10,6 +10,8 @@
 //!   answered, others who want the same for themselves wait, and all else goes on.
 //! - One that was only declared stays its owner's as long as RabbitMQ keeps it without a consumer. Then
 //!   whoever asks first has it.
+//! - A reply queue has an owner likewise. RabbitMQ does not lock it, for it outlives our connections:
+//!   a node knows one of another node by its name.
 //!
 //! Not here: declaring and deleting the queues.
 
@@ -140,7 +142,8 @@ impl ExclusiveQueues {
         Ok(Some(Some(Hold { queues: self.clone(), queue: queue.clone(), leaves: None })))
     }
 
-    fn locked(&self, queue: &ByteString) -> Locked {
+    /// Why whoever is not its owner cannot have `queue`.
+    pub(crate) fn locked(&self, queue: &ByteString) -> Locked {
         Locked { queue: queue.clone(), vhost: self.vhost.clone() }
     }
 }

@@ -30,6 +30,7 @@ use crate::queues::{Queues, advised};
 use crate::settler::Settler;
 use crate::source::{AtEnd, Origin, Settling, Source, SourceBinding};
 use crate::stream_position::{self, StreamPosition};
+use crate::subscription_names;
 use crate::supervisor::Pauses;
 
 /// What consumes for one subscription.
@@ -195,6 +196,11 @@ impl QueueConsumer {
         match origin {
             Origin::Found => {
                 declarations.perform(link, Operation::FindQueue { name: queue }).await?;
+                // Whoever replies knows the name.
+                if self.hold.is_none() && subscription_names::is_reply(queue) {
+                    let locked = queues.exclusive.locked(queue);
+                    return Err(Failure::Refused(locked.to_string()));
+                }
             }
             Origin::Usual => {
                 let target = Target::Queue(queue.clone());

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{
-    DeleteError, PublisherId, QueueOptions, SubscribeError, SubscribeRequest, Subscription,
+    DeleteError, Destination, PublisherId, QueueOptions, SubscribeError, SubscribeRequest,
+    Subscription,
 };
 use bytestring::ByteString;
 use parking_lot::Mutex;
@@ -72,7 +73,8 @@ impl Queues {
         arguments::check_consumer(&request.consumer)?;
         let source = self.sources.source(&request)?;
         let queue = source.queue.clone();
-        let exclusive = matches!(&source.origin, Origin::Declared(spec) if spec.exclusive);
+        let exclusive = matches!(request.destination, Destination::TempQueue(_))
+            || matches!(&source.origin, Origin::Declared(spec) if spec.exclusive);
         let deadline = tokio::time::Instant::now() + self.timeout;
         let holding = self.hold(&queue, request.subscriber, exclusive);
         let Ok(hold) = tokio::time::timeout_at(deadline, holding).await else {

@@ -55,6 +55,11 @@ pub(crate) fn reply() -> ByteString {
     random(REPLY)
 }
 
+/// Whether it is the name of a reply queue.
+pub(crate) fn is_reply(queue: &str) -> bool {
+    queue.starts_with(REPLY)
+}
+
 fn random(begin: &str) -> ByteString {
     let secret: [u8; 16] = rand::rng().random();
     format!("{begin}{}", URL_SAFE_NO_PAD.encode(secret)).into()

@@ -2,7 +2,9 @@
 
 mod common;
 
-use broker::{ConfirmError, Destination, Outcome};
+use broker::{
+    Broker, ConfirmError, Destination, Outcome, PublisherId, SubscribeError, SubscribeRequest,
+};
 use common::application::{Application, Scraped, misnamed, next, node, text, word};
 use common::{broker_up, config, destination, publish, queue, soon, subscribe, take, topic};
 use lapin::BasicProperties;
@@ -46,6 +48,39 @@ async fn a_reply_reaches_who_asked_and_is_dropped_if_they_have_gone() {
     }
     assert_eq!(text(&next(&mut replies).await), "hi");
     assert_eq!(Application::length(rabbitmq, &gone).await, None);
+}
+
+/// Whoever replies knows the name of the queue, on whichever node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_are_read_by_who_asked_alone() {
+    let (node, other) = (node().await, node().await);
+    let by = |who, to: &Destination| SubscribeRequest {
+        subscriber: PublisherId(who),
+        ..SubscribeRequest::new(to.clone(), 10)
+    };
+    let asking = by(1, &Destination::TempQueue("answers".into()));
+    let mut replies = soon(node.subscribe(asking)).await.unwrap();
+    let name = replies.queue().unwrap().clone();
+    let reply_to = Destination::ReplyQueue(name.clone());
+    for to in [&reply_to, &Destination::AmqQueue(name.clone()), &Destination::Queue(name.clone())] {
+        for (node, who) in [(&node, 2), (&other, 1)] {
+            let refused = soon(node.subscribe(by(who, to))).await.expect_err("it is not theirs");
+            let SubscribeError::Refused(why) = refused else { panic!("{refused}") };
+            // Another node declares a queue before it is anybody's there.
+            let words = match (to, who) {
+                (Destination::Queue(_), 1) => "PRECONDITION_FAILED - inequivalent arg",
+                _ => "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue",
+            };
+            assert!(why.starts_with(words), "{to} {who}: {why}");
+        }
+    }
+    let mut same = soon(node.subscribe(by(1, &reply_to))).await.unwrap();
+    assert_eq!(word(&other, &reply_to).await, Ok(()));
+    let reply = take(&mut replies).await;
+    assert_eq!(&reply.message.body[..], b"hi");
+    reply.settle(Outcome::Ack);
+    drop(replies);
+    assert!(soon(same.next()).await.is_none());
 }
 
 /// Each of these names ends the connection of whoever publishes to it.

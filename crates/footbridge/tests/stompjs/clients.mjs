@@ -86,6 +86,19 @@ export class Session {
     return received.item(0, `the receipt ${receipt}`);
   }
 
+  /**
+   * Calls `send` with a `receipt` header to send along, for which an ERROR comes instead; resolves to its
+   * text, from the body because stomp.js unescapes no headers of 1.1, and the close code after it.
+   */
+  async refused(send) {
+    const receipt = unique('receipt');
+    send({ receipt });
+    const { headers, body } = await this.errors.item(0, 'an ERROR');
+    if (headers['receipt-id'] !== receipt) throw new Error(`ERROR for ${headers['receipt-id']}, not ${receipt}: ${body}`);
+    const { code } = await this.closed.item(0, 'the close after an ERROR');
+    return { message: body, code };
+  }
+
   /** Breaks the connection without a word. */
   break() {
     this.client.webSocket.terminate();

@@ -66,6 +66,8 @@ class Client(stomp.ConnectionListener):
 
     def on_error(self, frame):
         self._errors.put(frame)
+        # Whoever waits for a receipt need not wait for long.
+        self._receipts.put(f"ERROR {frame.headers['message']}")
 
     def on_disconnected(self):
         self._disconnected.put(None)
@@ -88,25 +90,41 @@ class Client(stomp.ConnectionListener):
         self._disconnected.get(timeout=PATIENCE)
         return frame
 
+    def receipts(self, count):
+        """The ids of so many RECEIPTs."""
+        return [self._receipts.get(timeout=PATIENCE) for _ in range(count)]
+
     def receipt(self, ask):
         """Has `ask` send a frame with a receipt, and waits for that."""
         receipt = unique("receipt")
         ask(receipt)
-        got = self._receipts.get(timeout=PATIENCE)
+        [got] = self.receipts(1)
         assert got == receipt, f"{got} instead of {receipt}"
 
-    def subscribe(self, destination, id, ack="auto"):
+    def refusal(self, ask):
+        """Has `ask` send a frame with a receipt; what the ERROR says that comes instead."""
+        receipt = unique("receipt")
+        ask(receipt)
+        error = self.error()
+        assert error.headers["receipt-id"] == receipt, f"{error} instead of {receipt}"
+        return error.headers["message"]
+
+    def frame(self, command, **headers):
+        """Has a frame sent with a receipt, as `receipt` and `refusal` ask for."""
+        return lambda receipt: self.connection.send_frame(command, {**headers, "receipt": receipt})
+
+    def subscribe(self, destination, id, ack="auto", **headers):
         self.receipt(lambda receipt: self.connection.subscribe(
-            destination, id=id, ack=ack, headers={"receipt": receipt}))
+            destination, id=id, ack=ack, headers={**headers, "receipt": receipt}))
 
     def send(self, destination, body, **headers):
         """Sends, and waits until the node has taken it."""
         self.receipt(lambda receipt: self.connection.send(
             destination, body, receipt=receipt, **headers))
 
-    def unsubscribe(self, id):
+    def unsubscribe(self, id, **headers):
         self.receipt(lambda receipt: self.connection.unsubscribe(
-            id=id, headers={"receipt": receipt}))
+            id=id, headers={**headers, "receipt": receipt}))
 
     def settle(self, verb, message, **options):
         """Sends ACK or NACK for a MESSAGE in the way of the version."""
@@ -116,8 +134,20 @@ class Client(stomp.ConnectionListener):
             "1.1": lambda: [headers["message-id"], headers["subscription"]],
             "1.2": lambda: [headers["ack"]],
         }[self.version]()
-        getattr(self.connection, verb)(*named, **options)
+        if (self.version, verb) == ("1.0", "nack"):
+            # STOMP 1.0 has no NACK and neither has its client; RabbitMQ's plugin takes it.
+            self.connection.send_frame("NACK", {"message-id": named[0], **options})
+        else:
+            getattr(self.connection, verb)(*named, **options)
+
+    def settled(self, verb, message, **options):
+        """As `settle`, and waits until the node has done it."""
+        self.receipt(lambda receipt: self.settle(verb, message, receipt=receipt, **options))
 
     def disconnect(self):
         """Says DISCONNECT and waits for its receipt."""
         self.receipt(self.connection.disconnect)
+
+    def cut(self):
+        """Ends the connection without a word."""
+        self.connection.transport.disconnect_socket()

@@ -1,10 +1,12 @@
-"""A real `footbridge dev`, a child of the test, on free ports of 127.0.0.1.
+"""Real servers, children of the tests, on free ports of 127.0.0.1.
 
-FOOTBRIDGE_BIN names the program; by default it is the workspace's release build.
+FOOTBRIDGE_BIN names the program under test, by default the workspace's release build; TESTKIT_BIN
+the one that starts RabbitMQ, by default the workspace's debug build.
 """
 
 import os
 import queue
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -12,18 +14,17 @@ from pathlib import Path
 # How long a test waits for what should come at once, in seconds.
 PATIENCE = 60
 
-RELEASE = Path(__file__).resolve().parents[4] / "target/release/footbridge"
+TARGET = Path(__file__).resolve().parents[4] / "target"
+ANY_PORT = "127.0.0.1:0"
 
 
-class Node:
+class Process:
     """Serves from its construction until `stop`."""
 
-    def __init__(self, **variables):
-        program = os.environ.get("FOOTBRIDGE_BIN", str(RELEASE))
-        ports = ["--listen", "--stomp", "--grpc", "--admin"]
-        arguments = [word for port in ports for word in (port, "127.0.0.1:0")]
+    def __init__(self, variable, build, *arguments, **variables):
+        program = os.environ.get(variable, str(TARGET / build))
         self._process = subprocess.Popen(
-            [program, "dev", *arguments],
+            [program, *arguments],
             env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -32,17 +33,18 @@ class Node:
         self._lines = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         try:
-            # In the order in which the node says them.
-            self.websocket = self._said("WebSocket")
-            self.stomp = self._said("STOMP")
+            self._listen()
         except BaseException:
             self.stop()
             raise
 
     def stop(self):
-        """Stops the node as an operator would; its exit code."""
+        """Stops the process as an operator would; its exit code."""
         self._process.terminate()
         return self._process.wait(PATIENCE)
+
+    def _listen(self):
+        """Reads where it listens."""
 
     def _read(self):
         with self._process.stdout as output:
@@ -50,11 +52,59 @@ class Node:
                 self._lines.put(line)
         self._lines.put(None)
 
+    def _line(self):
+        """The next line of its output."""
+        if (line := self._lines.get(timeout=PATIENCE)) is None:
+            raise RuntimeError("the process ended before it said where it listens")
+        return line
+
     def _said(self, name):
         """Host and port of the URL after `name` where that begins a line."""
-        while (line := self._lines.get(timeout=PATIENCE)) is not None:
-            words = line.split()
+        while True:
+            words = self._line().split()
             if words[:1] == [name]:
                 host, port = words[1].split("/")[2].rsplit(":", 1)
                 return host, int(port)
-        raise RuntimeError(f"the node ended before it said {name}")
+
+
+class Node(Process):
+    """A `footbridge dev`."""
+
+    COMMAND = ["dev", "--listen", ANY_PORT, "--stomp", ANY_PORT, "--grpc", ANY_PORT]
+
+    def __init__(self, **variables):
+        command = [*self.COMMAND, "--admin", ANY_PORT]
+        super().__init__("FOOTBRIDGE_BIN", "release/footbridge", *command, **variables)
+
+    def _listen(self):
+        # In the order in which the node says them.
+        self.websocket = self._said("WebSocket")
+        self.stomp = self._said("STOMP")
+
+
+class Gateway(Node):
+    """A `footbridge gateway` that lets everybody do everything."""
+
+    COMMAND = ["gateway", "--listen", ANY_PORT]
+
+    def __init__(self, rabbitmq, **variables):
+        super().__init__(
+            FOOTBRIDGE_RABBITMQ__URIS=rabbitmq.uri,
+            FOOTBRIDGE_ACCESS__RULES="open",
+            FOOTBRIDGE_GATEWAY__STOMP_LISTEN=ANY_PORT,
+            **variables,
+        )
+
+
+class RabbitMq(Process):
+    """A RabbitMQ with its own ports and directory."""
+
+    def __init__(self):
+        super().__init__("TESTKIT_BIN", "debug/testkit", "rabbitmq")
+
+    def stop(self):
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(PATIENCE)
+
+    def _listen(self):
+        self.uri = self._line().split()[0]
