@@ -49,6 +49,8 @@ pub struct Accepted {
     pub accept: String,
     /// `Sec-WebSocket-Protocol`; the header must be left out when there is none.
     pub protocol: Option<&'static str>,
+    /// Whether the request named an Origin that was let in by name; see [`Origins::name`].
+    pub origin_named: bool,
 }
 
 /// Why there is no WebSocket. The text is one sentence for the body of the answer, and says what would be
@@ -125,13 +127,15 @@ pub fn accept(
         return Err(Refusal::Version);
     }
     let key = request.key.map(str::trim).filter(|key| is_key(key)).ok_or(Refusal::Key)?;
-    if !origins.allow(request.origin.map(str::trim), request.host.map(str::trim), request.secure) {
+    let (origin, host) = (request.origin.map(str::trim), request.host.map(str::trim));
+    if !origins.allow(origin, host, request.secure) {
         return Err(Refusal::Origin);
     }
+    let origin_named = origins.allow_by_name(origin, host, request.secure);
     let protocol = items(request.protocols).find_map(|wanted| {
         supported.iter().copied().find(|supported| supported.eq_ignore_ascii_case(wanted))
     });
-    Ok(Accepted { accept: accept_key(key), protocol })
+    Ok(Accepted { accept: accept_key(key), protocol, origin_named })
 }
 
 fn items(list: Option<&str>) -> impl Iterator<Item = &str> {

@@ -64,13 +64,17 @@ impl Origins {
     /// same origin. Without it the page's own scheme is believed, so that a proxy that ends TLS in front of the
     /// server changes nothing. No `origin` means no browser. An opaque origin, `null`, is let in by `*` alone.
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>, secure: bool) -> bool {
-        let Some(origin) = origin else { return true };
-        if self.0.iter().any(|allowed| matches!(allowed.0, Pattern::Any)) {
-            return true;
-        }
-        let Ok(origin) = Origin::parse(origin) else { return false };
+        origin.is_none()
+            || self.0.iter().any(|allowed| matches!(allowed.0, Pattern::Any))
+            || self.allow_by_name(origin, host, secure)
+    }
+
+    /// Whether there is an `origin` and it is let in by name: for being the server's own, or by another entry
+    /// than `*`. Only then does a cookie of the request say anything, for any page can have it sent.
+    pub fn allow_by_name(&self, origin: Option<&str>, host: Option<&str>, secure: bool) -> bool {
+        let Some(Ok(origin)) = origin.map(Origin::parse) else { return false };
         host.is_some_and(|host| origin.is_same(host, secure))
-            || self.0.iter().any(|allowed| allowed.0.matches(&origin))
+            || self.0.iter().any(|allowed| allowed.0.names(&origin))
     }
 }
 
@@ -81,9 +85,9 @@ impl FromIterator<OriginPattern> for Origins {
 }
 
 impl Pattern {
-    fn matches(&self, origin: &Origin<'_>) -> bool {
+    fn names(&self, origin: &Origin<'_>) -> bool {
         match self {
-            Pattern::Any => true,
+            Pattern::Any => false,
             Pattern::Like { scheme, host, port } => {
                 scheme.eq_ignore_ascii_case(origin.scheme)
                     && labels_match(host, origin.host)

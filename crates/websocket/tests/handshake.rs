@@ -37,7 +37,7 @@ async fn serve(mut io: DuplexStream, origins: Origins) {
         host: field("host"),
         secure: false,
     };
-    let Accepted { accept, protocol } =
+    let Accepted { accept, protocol, .. } =
         match websocket::accept(&request, &["v12.stomp", "v11.stomp"], &origins) {
             Ok(accepted) => accepted,
             Err(refusal) => {

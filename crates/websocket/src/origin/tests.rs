@@ -157,3 +157,17 @@ fn each_entry_is_checked_as_the_list_is_read() {
     let error = serde_json::from_str::<Origins>(r#"["*", "example.com"]"#).unwrap_err().to_string();
     assert!(error.contains("\"example.com\" is not an origin"), "{error}");
 }
+
+#[test]
+fn only_an_origin_that_is_there_and_not_by_the_star_alone_is_let_in_by_name() {
+    let named = |patterns: &[&str], origin| {
+        origins(patterns).allow_by_name(origin, Some("app.example.com"), false)
+    };
+    let (own, other) = (Some("https://app.example.com"), Some("https://other.example.com"));
+    assert!(named(&[], own) && named(&["*"], own));
+    assert!(!named(&[], other) && !named(&["*"], other));
+    assert!(named(&["*", "https://*.example.com"], other));
+    for none in [None, Some("null"), Some("nonsense")] {
+        assert!(!named(&["*"], none), "{none:?}");
+    }
+}
