@@ -313,13 +313,18 @@ impl Config {
         }
     }
 
+    /// Whether tokens can be checked: a key is configured.
+    pub fn checks_tokens(&self) -> bool {
+        self.source().is_some()
+    }
+
     /// Whether clients can show who they are.
     pub fn can_authenticate(&self) -> bool {
-        self.source().is_some() || !self.users_file.as_os_str().is_empty()
+        self.checks_tokens() || !self.users_file.as_os_str().is_empty()
     }
 
     /// Whether clients that show nothing are let in.
-    pub(crate) fn lets_anonymous_in(&self) -> bool {
+    pub fn lets_anonymous_in(&self) -> bool {
         match self.anonymous {
             Anonymous::Auto => !self.can_authenticate(),
             Anonymous::Allow => true,
@@ -339,7 +344,7 @@ impl Config {
 
     pub(crate) fn places(&self) -> Places {
         Places {
-            tokens: self.source().is_some(),
+            tokens: self.checks_tokens(),
             passcodes: !self.users_file.as_os_str().is_empty(),
             token_header: self.token_header.clone(),
             query: self.token_query,

@@ -65,6 +65,7 @@ pub struct Access {
     /// Whether those who show nothing are who they say they are.
     believing: bool,
     grpc_roles: methods::Roles,
+    failure_limits: Limits,
 }
 
 /// A service that calls by gRPC.
@@ -102,6 +103,7 @@ impl Access {
             anonymous: config.lets_anonymous_in(),
             believing: config.rules == rules::Config::Open && !config.can_authenticate(),
             grpc_roles: config.grpc_roles.clone(),
+            failure_limits: config.failure_limits(),
         })
     }
 
@@ -113,6 +115,11 @@ impl Access {
     /// Why the last fetch of `jwks_url` failed, if it did: for the operator.
     pub fn key_failure(&self) -> Option<Arc<str>> {
         self.verifier.as_ref()?.failure()
+    }
+
+    /// How failures of an address count, for whoever keeps [`Failures`].
+    pub fn failure_limits(&self) -> Limits {
+        self.failure_limits
     }
 
     /// Who shows these credentials, at the time `now`. See [`Credentials`] for what counts.

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use access::rules::Config as Rules;
 use anyhow::Context;
 use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
 use gateway::Gateway;
-use gateway::authorise::Rules;
 use notifier::Notifier;
 use websocket::Origins;
 
@@ -54,9 +54,10 @@ impl Command {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let rules = serving::rules(&config.access)?;
-    let broker = Arc::new(EmbeddedBroker::new(config.embedded));
+    serving::asks_no_callers(&config.access)?;
     let destinations = Destinations::new(&config.destinations);
+    let access = serving::access(&config.access, &destinations)?;
+    let broker = Arc::new(EmbeddedBroker::new(config.embedded));
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
@@ -66,7 +67,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         websocket: config.websocket,
         destinations: destinations.clone(),
         broker: broker.clone(),
-        authorise: Arc::new(rules),
+        access,
         application: Arc::new(Example),
     })
     .await
@@ -84,7 +85,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         services: notifier.address()?,
         admin,
     };
-    listening.greet(&config.gateway, rules);
+    listening.greet(&config.gateway, &config.access);
     let stop = || stopping.clone().cancelled_owned();
     tokio::join!(gateway.run(stop()), notifier.run(stop()));
     Ok(())
@@ -101,7 +102,7 @@ struct Listening {
 impl Listening {
     /// Says where to point a browser, and what to paste.
     #[expect(clippy::print_stdout, reason = "what the command is asked to say")]
-    fn greet(&self, config: &gateway::Config, rules: Rules) {
+    fn greet(&self, config: &gateway::Config, access: &access::Config) {
         let (host, services) = (shown(self.clients), shown(self.services));
         // As it was called, which may be no name that the shell would find.
         let program = std::env::args().next().unwrap_or_else(|| "footbridge".into());
@@ -118,9 +119,10 @@ impl Listening {
         println!("  Admin       {}", self.admin);
         let origins =
             if config.origins == Origins::any() { "any origin" } else { "the origins configured" };
-        let destinations = match rules {
+        let destinations = match access.rules {
             Rules::Open => "every destination",
             Rules::Default => "SUBSCRIBE to topics and SEND to /app",
+            Rules::List(_) => "the destinations that access.rules allow",
         };
         let mut reached =
             [Some(self.clients), self.stomp, Some(self.services)].into_iter().flatten();
@@ -129,11 +131,30 @@ impl Listening {
         } else {
             "from every machine that reaches this one"
         };
+        let wanted = serving::wanted(access);
+        // What a client that is pasted has to show.
+        let shown = match (access.lets_anonymous_in(), access.checks_tokens()) {
+            (true, _) => "",
+            (false, true) => ", connectHeaders: { Authorization: 'Bearer <token>' }",
+            (false, false) => ", connectHeaders: { login: '<user>', passcode: '<passcode>' }",
+        };
+        let open = match (wanted, access.lets_anonymous_in()) {
+            (_, true) => {
+                format!("Open to everybody {reach}: anonymous sessions, {origins}, {destinations}")
+            }
+            (Some(wanted), false) => {
+                format!(
+                    "Open {reach} to clients that show {wanted}: {origins}, {destinations}.\n  Open to any \
+                     service by gRPC"
+                )
+            }
+            (None, false) => format!("Open to no client, and {reach} to any service by gRPC"),
+        };
         println!(
-            "\n  Open to everybody {reach}: anonymous sessions, {origins}, {destinations}.\n  Not for \
-         the internet. Messages live in memory and go when this process does. Ctrl-C stops it.\n\n\
+            "\n  {open}.\n  Not for the internet. Messages live in memory and go when this process does. \
+         Ctrl-C stops it.\n\n\
          Paste this into a page that loads stomp.umd.min.js of @stomp/stompjs:\n\n\
-         \x20 const client = new StompJs.Client({{ brokerURL: 'ws://{host}{path}' }});\n\
+         \x20 const client = new StompJs.Client({{ brokerURL: 'ws://{host}{path}'{shown} }});\n\
          \x20 client.onConnect = () => {{\n\
          \x20   client.subscribe('/topic/public', (message) => console.log(message.body));\n\
          \x20   client.publish({{ destination: '/app/message', body: 'hello' }});\n\

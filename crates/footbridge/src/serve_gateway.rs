@@ -36,7 +36,9 @@ impl Command {
 }
 
 async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
-    let rules = serving::rules(&config.access)?;
+    let destinations = Destinations::new(&config.destinations);
+    let access = serving::access(&config.access, &destinations)?;
+    let rules = serving::in_force(&config.access);
     let drain = config.gateway.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let readiness = Readiness::follow(broker.state());
@@ -47,9 +49,9 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
         config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
-        destinations: Destinations::new(&config.destinations),
+        destinations,
         broker,
-        authorise: Arc::new(rules),
+        access,
         application: Arc::new(application::NoApplication),
     })
     .await

@@ -35,7 +35,7 @@ impl Command {
 }
 
 async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
-    serving::callers(&config.access)?;
+    serving::asks_no_callers(&config.access)?;
     let drain = config.notifier.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let readiness = Readiness::follow(broker.state());

@@ -11,10 +11,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Access;
+use access::rules::Otherwise;
 use anyhow::{Context, bail};
+use broker::Destinations;
 use broker_rabbitmq::RabbitMqBroker;
 use gateway::BindError;
-use gateway::authorise::Rules;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,20 +49,63 @@ pub(crate) struct Stopped {
     pub(crate) admin: Serving,
 }
 
-/// The rules of a gateway that tells no clients apart.
-///
-/// # Errors
-/// The configuration says more, which such a gateway would not heed.
-pub(crate) fn rules(access: &access::Config) -> anyhow::Result<Rules> {
-    let plain = access::Config { rules: access.rules.clone(), ..access::Config::default() };
-    match access.rules {
-        access::rules::Config::Default if *access == plain => Ok(Rules::Default),
-        access::rules::Config::Open if *access == plain => Ok(Rules::Open),
-        _ => bail!(
-            "this gateway heeds of [access] only rules = \"default\" or \"open\"; it would ignore what \
-             else is configured there, and let in whom it should not"
-        ),
+/// What a gateway knows clients by; `[access]` was checked when it was read, but its files may have gone.
+/// Must be called within the runtime.
+pub(crate) fn access(
+    config: &access::Config,
+    destinations: &Destinations,
+) -> anyhow::Result<Arc<Access>> {
+    let access = Access::start(config, destinations).map_err(|invalid| {
+        let key = format!("access.{}", invalid.key);
+        anyhow::Error::new(invalid).context(key)
+    })?;
+    Ok(Arc::new(access))
+}
+
+/// Refuses what the notifier would not heed, and by which it would let in whom it should not.
+pub(crate) fn asks_no_callers(config: &access::Config) -> anyhow::Result<()> {
+    if config.grpc_roles.is_empty() {
+        return Ok(());
     }
+    bail!(
+        "access.grpc_roles says who may call what by gRPC, but this version asks no caller who it is: \
+         leave it out, and let only services reach notifier.listen"
+    )
+}
+
+/// What clients have to show, in a few words; none if nobody is let in.
+pub(crate) fn wanted(access: &access::Config) -> Option<&'static str> {
+    match (access.checks_tokens(), !access.users_file.as_os_str().is_empty()) {
+        (true, true) => Some("a token, or login and passcode"),
+        (true, false) => Some("a token"),
+        (false, true) => Some("login and passcode"),
+        (false, false) => None,
+    }
+}
+
+/// What of `[access]` is in force, on one line.
+pub(crate) fn in_force(access: &access::Config) -> String {
+    let rules = match &access.rules {
+        access::rules::Config::Default => "default".to_owned(),
+        access::rules::Config::Open => "open".to_owned(),
+        access::rules::Config::List(rules) => {
+            let otherwise = match access.otherwise {
+                Otherwise::Default => "default",
+                Otherwise::Deny => "deny",
+                Otherwise::Open => "open",
+            };
+            format!("{} of access.rules, otherwise {otherwise}", rules.len())
+        }
+    };
+    let clients = match (wanted(access), access.lets_anonymous_in()) {
+        (Some(wanted), true) => format!("clients show {wanted}, or are anonymous"),
+        (Some(wanted), false) => format!("clients show {wanted}"),
+        (None, true) => "clients are not asked who they are".to_owned(),
+        (None, false) => {
+            "no client is let in, for there is neither a key nor a users file".to_owned()
+        }
+    };
+    format!("{rules}; {clients}")
 }
 
 /// Sees to it that nobody believes a notifier to ask its callers who they are.
@@ -155,4 +200,27 @@ pub(crate) fn taken(taken: BindError, config: &gateway::Config, stomp: &str) -> 
 /// URIs with a comma between, without their passwords.
 pub(crate) fn listed(uris: &[broker_rabbitmq::Uri]) -> String {
     uris.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_says_who_is_let_in_and_by_which_rules() {
+        let said = |text: &str| in_force(&toml::from_str(text).unwrap());
+        let secret = "jwt_secret = 'a secret that is long enough: 32 bytes'";
+        assert_eq!(said(""), "default; clients are not asked who they are");
+        assert_eq!(said(&format!("rules = 'open'\n{secret}")), "open; clients show a token");
+        assert_eq!(
+            said("anonymous = 'allow'\nusers_file = 'users.toml'"),
+            "default; clients show login and passcode, or are anonymous"
+        );
+        let rule = "[[rules]]\nallow = 'send'\ndestination = '/topic/a'\nwho = 'everyone'";
+        assert_eq!(
+            said(&format!("otherwise = 'deny'\n{secret}\nusers_file = 'u'\n{rule}")),
+            "1 of access.rules, otherwise deny; clients show a token, or login and passcode"
+        );
+        assert!(said("anonymous = 'refuse'").contains("no client is let in"));
+    }
 }

@@ -74,14 +74,20 @@ fn the_secret_is_in_no_text() {
 }
 
 #[test]
-fn a_gateway_starts_with_no_rules_that_it_would_not_heed() {
-    let output = Command::new(env!("CARGO_BIN_EXE_footbridge"))
-        .arg("dev")
-        .env_clear()
-        .envs([SECRET, ("FOOTBRIDGE_GATEWAY__LISTEN", "127.0.0.1:0")])
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("this gateway heeds of [access] only rules"), "{told}");
+fn a_process_starts_with_no_roles_that_it_would_not_heed() {
+    for process in ["dev", "notifier"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_footbridge"))
+            .arg(process)
+            .env_clear()
+            .envs([
+                SECRET,
+                ("FOOTBRIDGE_ACCESS__GRPC_ROLES", r#"{ publisher = ["*"] }"#),
+                ("FOOTBRIDGE_GATEWAY__LISTEN", "127.0.0.1:0"),
+            ])
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("this version asks no caller who it is"), "{told}");
+    }
 }

@@ -1,16 +1,17 @@
 //! The application behind `/app`: where a client's SEND becomes a call of somebody's code.
 
+use std::sync::Arc;
+
+use access::Principal;
 use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::authorise::Principal;
-
 /// One SEND to an application destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     /// Who sent it.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// The destination behind the application's prefix: `message` for `/app/message`.
     pub path: ByteString,
     /// The sender's own headers.

@@ -26,6 +26,8 @@ pub enum CloseReason {
     Overload,
     /// Who the client is was not accepted, or is not any more.
     Unauthenticated,
+    /// What the client showed of itself has expired.
+    Expired,
     /// The client may not do what it asked for.
     Forbidden,
     /// No CONNECT in time.
@@ -44,7 +46,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Disconnect,
         Self::ClientClosed,
         Self::ClientLost,
@@ -55,6 +57,7 @@ impl CloseReason {
         Self::BrokerUnavailable,
         Self::Overload,
         Self::Unauthenticated,
+        Self::Expired,
         Self::Forbidden,
         Self::ConnectTimeout,
         Self::FrameTimeout,
@@ -74,7 +77,7 @@ impl CloseReason {
             Self::InvalidText => 1007,
             Self::TooBig => 1009,
             Self::BrokerUnavailable | Self::Overload => 1013,
-            Self::Unauthenticated => 4401,
+            Self::Unauthenticated | Self::Expired => 4401,
             Self::Forbidden => 4403,
             Self::ConnectTimeout
             | Self::FrameTimeout
@@ -104,6 +107,7 @@ impl CloseReason {
             | Self::InvalidText
             | Self::TooBig
             | Self::Unauthenticated
+            | Self::Expired
             | Self::Forbidden => false,
         }
     }
@@ -121,6 +125,7 @@ impl CloseReason {
             Self::BrokerUnavailable => "broker_unavailable",
             Self::Overload => "overload",
             Self::Unauthenticated => "unauthenticated",
+            Self::Expired => "expired",
             Self::Forbidden => "forbidden",
             Self::ConnectTimeout => "connect_timeout",
             Self::FrameTimeout => "frame_timeout",

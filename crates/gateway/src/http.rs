@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use access::Credentials;
+use bytestring::ByteString;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -12,6 +14,7 @@ use warp::hyper::body::Bytes;
 use websocket::Request;
 
 use crate::console;
+use crate::door::Arrival;
 use crate::node::{Admission, Node};
 use crate::session::Session;
 use crate::transport::WebSocket;
@@ -33,10 +36,11 @@ pub(crate) fn routes(node: Arc<Node>) -> Routes {
     warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
         .and(warp::ext::optional::<OnUpgrade>())
-        .map(move |method: Method, path: warp::path::FullPath, headers, upgrade| {
+        .map(move |method: Method, path: warp::path::FullPath, headers, query: String, upgrade| {
             if path.as_str() == endpoint {
-                let answer = connect(&node, &method, &headers, upgrade);
+                let answer = connect(&node, &method, &headers, query, upgrade);
                 let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
                 return if upgraded { answer } else { only_one(answer) };
             }
@@ -52,10 +56,11 @@ fn connect(
     node: &Arc<Node>,
     method: &Method,
     headers: &HeaderMap,
+    query: String,
     upgrade: Option<OnUpgrade>,
 ) -> Response<Bytes> {
-    let connection = joined(headers, &header::CONNECTION);
-    let protocols = joined(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    let connection = joined(headers, &header::CONNECTION, ", ");
+    let protocols = joined(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
     let one = |name: &HeaderName| {
         let mut values = headers.get_all(name).iter();
         // Twice is as bad as not at all: who knows which one is meant.
@@ -95,8 +100,18 @@ fn connect(
         let text = "this node has no room for another session\n";
         return refusal(status, Some(("retry-after", RETRY_AFTER)), text);
     };
+    let shown = Credentials {
+        authorization: one(&header::AUTHORIZATION).map(ByteString::from),
+        // RFC 6265 has one line only; HTTP/2 in front of a proxy may have made several of it.
+        cookie: joined(headers, &header::COOKIE, "; ").map(ByteString::from),
+        origin_checked: accepted.origin_named,
+        query: (!query.is_empty()).then(|| query.into()),
+        connect: Vec::new(),
+    };
+    let any = shown.authorization.is_some() || shown.cookie.is_some() || shown.query.is_some();
+    let shown = any.then(|| Box::new(shown));
     let tasks = node.tasks.clone();
-    tasks.spawn(take_over(Arc::clone(node), admission, upgrade));
+    tasks.spawn(take_over(Arc::clone(node), admission, upgrade, shown));
     let mut response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::UPGRADE, "websocket")
@@ -110,7 +125,12 @@ fn connect(
 
 /// Takes the socket from hyper, with whatever came after the handshake, and runs the session in a
 /// task of its own, which is smaller than this one.
-async fn take_over(node: Arc<Node>, admission: Admission, upgrade: OnUpgrade) {
+async fn take_over(
+    node: Arc<Node>,
+    admission: Admission,
+    upgrade: OnUpgrade,
+    shown: Option<Box<Credentials>>,
+) {
     let upgraded: Upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "upgrade failed"),
@@ -118,16 +138,23 @@ async fn take_over(node: Arc<Node>, admission: Admission, upgrade: OnUpgrade) {
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         return tracing::error!("an upgraded connection is not a TCP socket");
     };
-    let transport = WebSocket::new(parts.io.into_inner(), &node.websocket, &parts.read_buf);
+    let socket = parts.io.into_inner();
+    let address = match socket.peer_addr() {
+        Ok(peer) => peer.ip(),
+        // It is gone already.
+        Err(error) => return tracing::debug!(%error, "connection ended"),
+    };
+    let transport = WebSocket::new(socket, &node.websocket, &parts.read_buf);
+    let arrival = Arrival { address, shown };
     let tasks = node.tasks.clone();
-    tasks.spawn(Session::new(node, admission, transport).run());
+    tasks.spawn(Session::new(node, admission, transport, arrival).run());
 }
 
 /// All lines of a header as one list.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+fn joined(headers: &HeaderMap, name: &HeaderName, separator: &str) -> Option<String> {
     let lines: Vec<_> =
         headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!lines.is_empty()).then(|| lines.join(", "))
+    (!lines.is_empty()).then(|| lines.join(separator))
 }
 
 /// Makes it the last answer on its connection, so that nobody holds one by asking again and again

@@ -10,18 +10,21 @@
 //!                          relay -> broker (SEND, queues), application (/app)
 //! ```
 //!
+//! At CONNECT a session passes the [`door`], which asks [`Access`] who it is; the relay asks it what it may.
+//!
 //! Invariants
 //! - Nothing a client sends stops the node or another session.
+//! - Nobody is served before [`Access`] said who they are, nor what it does not allow them.
 //! - Every queue is bounded; what happens when it is full stands beside it.
 //!
 //! Not here: which broker and which application; the port for operators; the command that runs it.
 
 pub mod application;
-pub mod authorise;
 mod clock;
 mod close;
 mod config;
 mod console;
+mod door;
 mod http;
 mod hub;
 mod listener;
@@ -39,6 +42,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use access::Access;
 use broker::{Broker, Destinations};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -62,7 +66,7 @@ pub struct Parts {
     /// Where messages go.
     pub broker: Arc<dyn Broker>,
     /// Who is who, and who may do what.
-    pub authorise: Arc<dyn authorise::Authorise>,
+    pub access: Arc<Access>,
     /// What answers application destinations.
     pub application: Arc<dyn application::Application>,
 }
@@ -91,7 +95,8 @@ impl Gateway {
             websocket,
             destinations,
             broker: parts.broker,
-            authorise: parts.authorise,
+            door: door::Door::new(Arc::clone(&parts.access)),
+            access: parts.access,
             application: parts.application,
             hub: Arc::new(hub),
             clock: clock::Clock::new(),

@@ -5,7 +5,7 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub(crate) struct Listeners {
 /// A connection, by the port it came to.
 enum Accepted {
     Web(TcpStream),
-    Stomp(TcpStream),
+    Stomp(TcpStream, IpAddr),
 }
 
 impl Listeners {
@@ -50,7 +50,7 @@ impl Listeners {
         };
         tokio::select! {
             accepted = self.web.accept() => accepted.map(|(socket, _)| Accepted::Web(socket)),
-            accepted = stomp => accepted.map(|(socket, _)| Accepted::Stomp(socket)),
+            accepted = stomp => accepted.map(|(socket, peer)| Accepted::Stomp(socket, peer.ip())),
         }
     }
 }
@@ -87,7 +87,7 @@ pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>) {
         // never closed.
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
         match listeners.accept().await {
-            Ok(Accepted::Stomp(socket)) => tcp::serve(socket, &node, permit),
+            Ok(Accepted::Stomp(socket, address)) => tcp::serve(socket, address, &node, permit),
             Ok(Accepted::Web(socket)) => {
                 let served = serve(socket, routes.clone(), node.config.request_timeout);
                 tokio::spawn(async move {

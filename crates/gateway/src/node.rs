@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use access::Access;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use broker::{Broker, Destinations, PublisherId};
@@ -13,10 +14,10 @@ use tokio_util::task::TaskTracker;
 use ulid::Ulid;
 
 use crate::application::Application;
-use crate::authorise::Authorise;
 use crate::clock::Clock;
 use crate::close::CloseReason;
 use crate::config::Config;
+use crate::door::Door;
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
@@ -28,7 +29,8 @@ pub(crate) struct Node {
     pub(crate) websocket: websocket::Config,
     pub(crate) destinations: Destinations,
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) authorise: Arc<dyn Authorise>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) door: Door,
     pub(crate) application: Arc<dyn Application>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) clock: Arc<Clock>,

@@ -1,20 +1,19 @@
 //! STOMP to broker: performs what a session's client asks of destinations.
 //!
 //! The relay parses destinations, has each access authorised, and holds the session's
-//! subscriptions; whatever may wait comes back as a future that owns all it needs. `subscribe` opens
+//! subscriptions; whatever may wait comes back as a future that owns all it needs. It knows whom the
+//! session belongs to, which a `renewal` moves on. `subscribe` opens
 //! subscriptions, by what `options` read from headers and the `feed` that follows; `publish` sends, with
 //! `replies` for a session's own answers; a `queue` holds what is delivered until `acknowledge` or the
 //! write settles it.
 //!
 //! Invariants
-//! - Nothing a client asks for reaches a broker without [`Authorise::check`]. What an application
+//! - Nothing a client asks for reaches a broker without [`Access::check`](access::Access::check). What an application
 //!   answers is trusted.
 //! - Headers that the server sets never come from a client.
 //! - Dropping the relay ends every subscription and gives back what is unsettled.
 //!
 //! Not here: the protocol (crate `stomp`), the fan-out of topics ([`Hub`](crate::hub::Hub)).
-//!
-//! [`Authorise::check`]: crate::authorise::Authorise::check
 
 mod acknowledge;
 mod feed;
@@ -22,6 +21,7 @@ mod options;
 mod publish;
 mod queue;
 mod refused;
+mod renewal;
 mod replies;
 mod subscribe;
 
@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use access::Principal;
 use broker::{Destination, PublisherId};
 use bytestring::ByteString;
 use futures_util::future::{self, BoxFuture};
@@ -45,7 +46,6 @@ pub(crate) use self::refused::Refused;
 use self::replies::TempQueue;
 pub(crate) use self::subscribe::Opened;
 use self::subscribe::{Subscriber, room_for_queues};
-use crate::authorise::Principal;
 use crate::close::CloseReason;
 use crate::hub::Seat;
 use crate::mailbox::Mailbox;
@@ -58,7 +58,9 @@ pub(crate) struct Relay {
     mailbox: Arc<Mailbox>,
     framing: Framing,
     publisher: PublisherId,
-    principal: Principal,
+    principal: Arc<Principal>,
+    /// When the principal ends to be who it is; none is never.
+    expires_at: Option<Instant>,
     version: Version,
     /// A few characters of the session's id that no other session's has.
     tag: ByteString,
@@ -89,6 +91,7 @@ impl Relay {
         principal: Principal,
         version: Version,
         session: &str,
+        now: Instant,
     ) -> Self {
         Self {
             publisher: node.sessions.new_publisher(),
@@ -96,7 +99,8 @@ impl Relay {
             node,
             mailbox,
             framing,
-            principal,
+            expires_at: renewal::deadline(&principal, now),
+            principal: Arc::new(principal),
             version,
             shared: Vec::new(),
             queues: VecDeque::new(),
@@ -133,6 +137,8 @@ impl Relay {
         let mut new: Vec<TempQueue> = Vec::new();
         for held in held {
             match held {
+                // A token is looked at when its turn comes.
+                Held::Publish(publish) if self.is_renewal(publish) => {}
                 Held::Publish(publish) => {
                     let checked = publish::check(&self.node, &self.principal, publish)?;
                     new.extend(checked.replies.filter(|temp_queue| {
@@ -246,7 +252,7 @@ impl Relay {
             framing: self.framing,
             version: self.version,
             publisher: self.publisher,
-            principal: self.principal.clone(),
+            principal: Arc::clone(&self.principal),
             tag: self.tag.clone(),
             own_queues: self.own_queues(),
         }

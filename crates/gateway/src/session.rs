@@ -10,6 +10,7 @@
 //!   While it waits, or too much is unconfirmed or unread, the client is not read.
 //! - There is one way out: [`Session::run`] says good-bye, counts the reason and cleans up.
 //! - An idle session holds no timer and no buffer.
+//! - A session whose principal has expired ends, within a tick of the node's clock.
 
 mod ending;
 mod outgoing;
@@ -36,6 +37,7 @@ use self::outgoing::Outgoing;
 use self::perform::Commit;
 use self::performed::Performed;
 use crate::close::CloseReason;
+use crate::door::Arrival;
 use crate::mailbox::Mailbox;
 use crate::metrics::PublishOutcome;
 use crate::node::{Admission, Node};
@@ -48,6 +50,7 @@ pub(crate) struct Session<T> {
     /// The session's place on the node, and its id.
     admission: Admission,
     transport: T,
+    arrival: Arrival,
     stomp: stomp::Session,
     mailbox: Arc<Mailbox>,
     outgoing: Outgoing,
@@ -89,13 +92,19 @@ type Step<T = ()> = ControlFlow<End, T>;
 type Busy = bool;
 
 impl<T: Transport> Session<T> {
-    pub(crate) fn new(node: Arc<Node>, admission: Admission, transport: T) -> Self {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        admission: Admission,
+        transport: T,
+        arrival: Arrival,
+    ) -> Self {
         let now = Instant::now();
         Self {
             stomp: stomp::Session::new(Arc::clone(&node.stomp), now.into_std()),
             mailbox: Arc::clone(admission.mailbox()),
             admission,
             transport,
+            arrival,
             outgoing: Outgoing::default(),
             relay: None,
             committing: None,
@@ -118,6 +127,7 @@ impl<T: Transport> Session<T> {
             let end = poll_fn(|cx| self.poll(cx)).await;
             tracing::debug!(
                 session = %self.admission.id(),
+                principal = self.relay.as_ref().map(|relay| &*relay.principal().name),
                 reason = end.reason.label(),
                 may_reconnect = end.reason.may_reconnect(),
                 detail = end.detail,
@@ -136,7 +146,9 @@ impl<T: Transport> Session<T> {
                     let protocol = self.stomp.poll_timeout().map(Instant::from_std);
                     let stalled = self.outgoing.deadline(self.node.config.send_timeout);
                     let unsettled = self.ack_deadline();
-                    let deadline = [protocol, stalled, unsettled].into_iter().flatten().min();
+                    let expired = self.relay.as_ref().and_then(|relay| relay.expires_at());
+                    let deadline =
+                        [protocol, stalled, unsettled, expired].into_iter().flatten().min();
                     self.node.clock.set(&self.mailbox, deadline.map(Instant::into_std));
                     return Poll::Pending;
                 }
@@ -168,6 +180,9 @@ impl<T: Transport> Session<T> {
         if taken.rung {
             if self.outgoing.is_late(now, self.node.config.send_timeout) {
                 return Step::Break(self.closed_from_outside(CloseReason::SlowConsumer));
+            }
+            if self.relay.as_ref().is_some_and(|relay| relay.is_expired(now)) {
+                return self.refuse(expired(), None, now);
             }
             if self.ack_deadline().is_some_and(|deadline| deadline <= now) {
                 return self.refuse(too_long_unsettled(self.node.config.ack_timeout), None, now);
@@ -343,6 +358,15 @@ impl<T: Transport> Session<T> {
     fn wrap(&self, frame: &[u8]) -> Bytes {
         self.transport.framing().wrap(true, |out| out.extend_from_slice(frame))
     }
+}
+
+fn expired() -> Refused {
+    Refused::titled(
+        stomp::Title::AccessRefused,
+        CloseReason::Expired,
+        "the token has expired: connect again with a fresh one; to stay connected, SEND a fresh one to \
+         /app/~/token in time",
+    )
 }
 
 fn too_long_unsettled(timeout: Duration) -> Refused {

@@ -4,6 +4,7 @@
 //! What comes by mistake, such as HTTP or TLS, is no STOMP frame and answered as any other: with an
 //! ERROR and the end of the connection. A page in a browser can get nothing else from here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::door::Arrival;
 use crate::node::Node;
 use crate::session::Session;
 use crate::transport::{Tcp, Transport};
@@ -24,7 +26,12 @@ const REFUSAL: Duration = Duration::from_secs(3);
 
 /// Starts the session of a connection, or turns it away. `permit` is its place among the connections
 /// that are no sessions.
-pub(crate) fn serve(socket: TcpStream, node: &Arc<Node>, permit: OwnedSemaphorePermit) {
+pub(crate) fn serve(
+    socket: TcpStream,
+    address: IpAddr,
+    node: &Arc<Node>,
+    permit: OwnedSemaphorePermit,
+) {
     let Ok(admission) = node.admit() else {
         node.metrics.refused(NO_ROOM);
         let refusal = turn_away(socket, Arc::clone(&node.stomp));
@@ -35,7 +42,8 @@ pub(crate) fn serve(socket: TcpStream, node: &Arc<Node>, permit: OwnedSemaphoreP
         });
         return;
     };
-    node.tasks.spawn(Session::new(Arc::clone(node), admission, Tcp::new(socket)).run());
+    let arrival = Arrival { address, shown: None };
+    node.tasks.spawn(Session::new(Arc::clone(node), admission, Tcp::new(socket), arrival).run());
 }
 
 /// Says ERROR and ends the connection.

@@ -141,7 +141,7 @@ async fn an_ack_that_crossed_the_end_of_its_subscription_does_nothing() {
 #[tokio::test]
 async fn an_ack_that_crossed_the_end_of_a_shared_subscription_does_nothing() {
     let (node, recorder) =
-        support::recorder::start_by(gateway::authorise::Rules::Default, config()).await;
+        support::recorder::start_by(access::rules::Config::Default, config()).await;
     let mut client = node.connect().await;
     client.subscribe_with("s", "/topic/a", &[("ack", "client")]).await;
     recorder.deliver(0, to("/topic/a", "x"));

@@ -3,9 +3,9 @@
 
 mod support;
 
+use access::rules::Config as Rules;
 use broker::{Argument, SubscribeError};
 use gateway::Config;
-use gateway::authorise::Rules;
 use stomp::{Command, Frame, header};
 use support::recorder::{described, start, start_by, to};
 use support::{Node, config, frame};
@@ -218,7 +218,7 @@ async fn who_may_have_no_queue_acknowledges_what_all_share() {
         all.extend(headers);
         asking.tell(Command::Subscribe, &all).await;
         let (message, _, close) = asking.error().await;
-        assert!(message.contains("a queue of one's own for topic destinations"), "{message}");
+        assert!(message.contains("a queue of one's own at /topic/a is not allowed"), "{message}");
         assert_eq!(close, Some(4403));
     }
     assert_eq!(recorder.calls(), Vec::<String>::new());

@@ -3,6 +3,8 @@
 //! An action with a `receipt` is answered by [`Session::receipt`](crate::Session::receipt) once it
 //! is done, or by [`Session::fail`](crate::Session::fail).
 
+use std::fmt;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -36,13 +38,11 @@ pub enum Action {
     Close(Fault),
 }
 
-/// A CONNECT or STOMP frame.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// A CONNECT or STOMP frame. `Debug` shows no values: some are secret.
+#[derive(Clone, PartialEq, Default)]
 pub struct Connect {
-    /// Who the client says it is.
-    pub login: Option<ByteString>,
-    /// What should prove it.
-    pub passcode: Option<ByteString>,
+    /// All headers of the frame: whatever shows who the client is may be among them.
+    pub headers: Headers,
 }
 
 /// A SEND frame.
@@ -218,4 +218,11 @@ impl From<Held> for Action {
 
 fn copied(text: &ByteString) -> ByteString {
     ByteString::from(String::from(&**text))
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.headers.iter().map(|(name, _)| name);
+        f.debug_struct("Connect").field("headers", &names.collect::<Vec<_>>()).finish()
+    }
 }

@@ -355,11 +355,7 @@ impl Session {
         };
         let Phase::Greeting { deadline } = self.phase else { return Ok(()) };
         self.phase = Phase::Deciding { deadline, client, version };
-        let of = |name| frame.headers.get(name).map(|value| copied(value));
-        self.actions.push_back(Action::Connect(Connect {
-            login: of(header::LOGIN),
-            passcode: of(header::PASSCODE),
-        }));
+        self.actions.push_back(Action::Connect(Connect { headers: frame.headers }));
         Ok(())
     }
 

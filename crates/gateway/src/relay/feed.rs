@@ -4,26 +4,25 @@
 //! headers, or by acknowledging what it gets. Such queues are the broker's to keep, so they are made
 //! only for who may have them; and one that sends what it gives up, only for who may send there.
 
-use broker::destination::Verb;
+use access::{Access, Action, Principal};
 use broker::{Destination, Feed, QueueOptions};
 use stomp::action::{AckMode, Subscribe};
 use stomp::{Command, Compat};
 
 use super::Refused;
 use super::options::{Asked, bad, dead_letters};
-use crate::authorise::{Authorise, Principal};
 
 /// The feed for what is asked for. A client that only acknowledges, and may not have a queue, gets
 /// the shared one: what it acknowledges there needs no settling.
 pub(super) fn choose(
-    authorise: &dyn Authorise,
+    access: &Access,
     principal: &Principal,
     subscribe: &Subscribe,
     destination: &Destination,
     asked: &Asked,
 ) -> Result<Feed, Refused> {
     if let Some(dead) = dead_letters(&asked.queue) {
-        authorise.check(principal, Verb::Send, &dead)?;
+        access.check(principal, Action::Send, &dead)?;
     }
     if !matches!(destination, Destination::Topic(_) | Destination::Exchange { .. }) {
         return match &asked.name {
@@ -38,7 +37,7 @@ pub(super) fn choose(
     let feed = match (&asked.name, &subscribe.id) {
         (Some(name), _) => {
             let queue = Destination::Queue(name.clone());
-            authorise.check(principal, Verb::Subscribe, &queue)?;
+            access.check(principal, Action::Subscribe, &queue)?;
             Feed::Named(name.clone())
         }
         (None, Some(id)) if asked.queue.durable == Some(true) => {
@@ -47,7 +46,7 @@ pub(super) fn choose(
         _ if wanted || subscribe.ack != AckMode::Auto => Feed::Own,
         _ => return Ok(Feed::Shared),
     };
-    match authorise.own_queue(principal, destination) {
+    match access.check(principal, Action::Queue, destination) {
         Ok(()) => Ok(feed),
         Err(_) if !wanted => Ok(Feed::Shared),
         Err(refusal) => Err(refusal.into()),

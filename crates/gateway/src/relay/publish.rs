@@ -1,5 +1,8 @@
 //! SEND: from a client's frame to the broker, or to the application.
 
+use std::sync::Arc;
+
+use access::{Action, Principal};
 use broker::destination::{App, Verb};
 use broker::{Confirm, Destination, Message, QueueOptions, header};
 use bytestring::ByteString;
@@ -9,9 +12,8 @@ use stomp::{Command, Headers};
 use super::queue::Queue;
 use super::replies::{REPLY_TO, TempQueue};
 use super::subscribe::{Subscriber, room_for_queues};
-use super::{Refused, not_available, options};
+use super::{Refused, not_available, options, renewal};
 use crate::application::Call;
-use crate::authorise::Principal;
 use crate::node::Node;
 
 /// Where a SEND goes, and what it needs there.
@@ -48,14 +50,17 @@ pub(super) fn check(
     publish: &Publish,
 ) -> Result<Checked, Refused> {
     let destination = node.destinations.parse(&publish.destination, Verb::Send)?;
-    node.authorise.check(principal, Verb::Send, &destination)?;
+    node.access.check(principal, Action::Send, &destination)?;
     let queue = match &destination {
+        Destination::App(app) if renewal::is_own(&app.path) => {
+            return Err(not_available(&destination));
+        }
         Destination::User(_) | Destination::Group(_) => return Err(not_available(&destination)),
         Destination::Queue(_) => options::queue(Command::Send, &publish.headers)?,
         _ => QueueOptions::default(),
     };
     if let Some(dead) = options::dead_letters(&queue) {
-        node.authorise.check(principal, Verb::Send, &dead)?;
+        node.access.check(principal, Action::Send, &dead)?;
     }
     let replies = TempQueue::of(node, principal, &publish.headers)?;
     Ok(Checked { destination, queue, replies })
@@ -113,7 +118,7 @@ async fn call(
 ) -> Result<Confirm, Refused> {
     let node = &from.node;
     let call = Call {
-        principal: from.principal.clone(),
+        principal: Arc::clone(&from.principal),
         path: app.path,
         headers: own_headers(&publish.headers, reply_to.as_ref()),
         body: publish.body,

@@ -4,12 +4,12 @@
 //! is decided in one place: what the broker will never do is [`CloseReason::Protocol`], what it has no
 //! room for [`CloseReason::Limit`], what it cannot do now [`CloseReason::BrokerUnavailable`].
 
+use access::Forbidden;
 use broker::destination::{DestinationError, Problem};
 use broker::{ConfirmError, DeleteError, PublishError, SubscribeError};
 use stomp::{Fault, Title};
 
 use crate::application::CallError;
-use crate::authorise::Refusal;
 use crate::close::CloseReason;
 
 /// See the module.
@@ -49,13 +49,9 @@ impl From<DestinationError> for Refused {
     }
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        let (title, reason) = match refusal {
-            Refusal::Unauthenticated(_) => (Title::BadConnect, CloseReason::Unauthenticated),
-            Refusal::Forbidden(_) => (Title::AccessRefused, CloseReason::Forbidden),
-        };
-        Self::titled(title, reason, refusal.to_string())
+impl From<Forbidden> for Refused {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::titled(Title::AccessRefused, CloseReason::Forbidden, forbidden.to_string())
     }
 }
 

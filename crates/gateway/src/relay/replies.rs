@@ -5,6 +5,7 @@
 //! answers reach the session as MESSAGEs of a subscription that is called as the temp-queue is,
 //! without acknowledgement, until the session ends.
 
+use access::{Action, Principal};
 use broker::destination::Kind;
 use broker::{Destination, SubscribeRequest};
 use bytestring::ByteString;
@@ -14,7 +15,6 @@ use stomp::action::AckMode;
 use super::Refused;
 use super::queue::{Queue, Source};
 use super::subscribe::Subscriber;
-use crate::authorise::Principal;
 use crate::close::CloseReason;
 use crate::message_frame::{Shape, Shown};
 use crate::node::Node;
@@ -47,7 +47,7 @@ impl TempQueue {
         }
         let destination = node.destinations.parse_reply_to(text)?;
         let Destination::TempQueue(name) = &destination else { return Ok(None) };
-        node.authorise.own_queue(principal, &destination)?;
+        node.access.check(principal, Action::Queue, &destination)?;
         let copied = |text: &ByteString| ByteString::from(text.to_string());
         Ok(Some(Self { spelled: copied(text), name: copied(name) }))
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use access::{Action, Principal};
 use broker::destination::{Topic, Verb};
 use broker::{Destination, Feed, PublisherId, SubscribeRequest};
 use bytestring::ByteString;
@@ -11,7 +12,6 @@ use stomp::{Command, Version};
 use super::options::{Asked, bad};
 use super::queue::{Queue, Source};
 use super::{Refused, feed, not_available};
-use crate::authorise::Principal;
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::hub::Seat;
@@ -35,7 +35,7 @@ pub(super) struct Subscriber {
     pub(super) framing: Framing,
     pub(super) version: Version,
     pub(super) publisher: PublisherId,
-    pub(super) principal: Principal,
+    pub(super) principal: Arc<Principal>,
     /// As [`Relay`](super::Relay) has it.
     pub(super) tag: ByteString,
     /// How many queues of its own the session has.
@@ -59,14 +59,14 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
         return Err(bad(Command::Subscribe, stomp::header::ID, id, right));
     }
     let destination = node.destinations.parse(&subscribe.destination, Verb::Subscribe)?;
-    node.authorise.check(&subscriber.principal, Verb::Subscribe, &destination)?;
+    node.access.check(&subscriber.principal, Action::Subscribe, &destination)?;
     if let Destination::User(_) | Destination::Group(_) | Destination::App(_) = destination {
         return Err(not_available(&destination));
     }
     let asked = Asked::of(&subscribe.headers)?;
     let prefetch = prefetch(&subscribe, &node.config)?;
     let principal = &subscriber.principal;
-    let feed = feed::choose(&*node.authorise, principal, &subscribe, &destination, &asked)?;
+    let feed = feed::choose(&node.access, principal, &subscribe, &destination, &asked)?;
     let acknowledged = subscribe.ack != AckMode::Auto;
     let shape = Shape {
         framing: subscriber.framing,

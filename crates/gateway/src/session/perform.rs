@@ -1,10 +1,13 @@
 //! Performs what a session's protocol asks for: at once, or as the action in hand.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use access::Credentials;
 use broker::Confirm;
 use bytestring::ByteString;
+use futures_util::future::BoxFuture;
 use stomp::Action;
 use stomp::action::{Held, Publish};
 use tokio::time::Instant;
@@ -12,8 +15,7 @@ use tokio::time::Instant;
 use super::ending::End;
 use super::performed::Performed;
 use super::{Awaited, Session, Step, Then};
-use crate::authorise::Credentials;
-use crate::relay::Refused;
+use crate::relay::Relay;
 use crate::transport::Transport;
 
 /// A COMMIT that is being performed.
@@ -35,19 +37,20 @@ impl<T: Transport> Session<T> {
             }
             (Action::Connect(connect), _) => {
                 let node = Arc::clone(&self.node);
-                let credentials = Credentials { login: connect.login, passcode: connect.passcode };
+                let address = self.arrival.address;
+                let shown = self.arrival.shown.take().map(|shown| *shown).unwrap_or_default();
+                let headers = connect.headers.iter();
+                let connect = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+                let credentials = Credentials { connect, ..shown };
+                let connect_by = self.stomp.poll_timeout().map_or(now, Instant::from_std);
                 self.in_hand = Some(Box::pin(async move {
-                    let principal = node.authorise.principal(credentials).await;
-                    Performed::Connected(principal.map_err(Refused::from))
+                    let entered = node.door.enter(address, &credentials, connect_by);
+                    Performed::Connected(entered.await)
                 }));
             }
             (Action::Publish(publish), Some(relay)) => {
-                let receipt = publish.receipt.clone();
-                let (bytes, receipted) = (size(&publish), receipt.is_some());
-                let published = relay.publish(publish, receipted);
-                self.in_hand = Some(Box::pin(async move {
-                    Performed::Published { result: published.await, receipt, since: now, bytes }
-                }));
+                let receipted = publish.receipt.is_some();
+                self.in_hand = Some(sent(relay, self.arrival.address, publish, receipted, now));
             }
             (Action::Subscribe(subscribe), Some(relay)) => {
                 let receipt = subscribe.receipt.clone();
@@ -103,13 +106,8 @@ impl<T: Transport> Session<T> {
         let (Some(commit), Some(relay)) = (&mut self.committing, &mut self.relay) else { return };
         match commit.held.pop_front() {
             Some(Held::Publish(publish)) => {
-                let receipt = publish.receipt.clone();
-                let receipted = receipt.is_some() || commit.receipt.is_some();
-                let bytes = size(&publish);
-                let published = relay.publish(publish, receipted);
-                self.in_hand = Some(Box::pin(async move {
-                    Performed::Published { result: published.await, receipt, since: now, bytes }
-                }));
+                let receipted = publish.receipt.is_some() || commit.receipt.is_some();
+                self.in_hand = Some(sent(relay, self.arrival.address, publish, receipted, now));
             }
             Some(Held::Acknowledge(acknowledge)) => {
                 // Known when the COMMIT came, so an error only says that an earlier frame of the
@@ -129,6 +127,24 @@ impl<T: Transport> Session<T> {
         let confirm = Confirm::known(Ok(()));
         self.awaited.push_back(Awaited { confirm, since: now, bytes: 0, then });
     }
+}
+
+/// Performs a SEND. `receipted`: the client waits for a receipt that covers it.
+fn sent(
+    relay: &Relay,
+    address: IpAddr,
+    publish: Publish,
+    receipted: bool,
+    since: Instant,
+) -> BoxFuture<'static, Performed> {
+    let receipt = publish.receipt.clone();
+    if relay.is_renewal(&publish) {
+        let renewed = relay.renew(publish, address);
+        return Box::pin(async move { Performed::Renewed { result: renewed.await, receipt } });
+    }
+    let bytes = size(&publish);
+    let published = relay.publish(publish, receipted);
+    Box::pin(async move { Performed::Published { result: published.await, receipt, since, bytes } })
 }
 
 /// What a SEND counts while it is unconfirmed, in bytes.

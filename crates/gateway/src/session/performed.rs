@@ -4,11 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use access::Principal;
 use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{Awaited, Busy, Session, Step, Then};
-use crate::authorise::Principal;
 use crate::metrics::PublishOutcome;
 use crate::relay::{Opened, Refused, Relay, Sent};
 use crate::transport::Transport;
@@ -21,6 +21,11 @@ pub(super) enum Performed {
         receipt: Option<ByteString>,
         since: Instant,
         bytes: usize,
+    },
+    /// A fresh token was looked at.
+    Renewed {
+        result: Result<Principal, Refused>,
+        receipt: Option<ByteString>,
     },
     Subscribed {
         result: Result<Opened, Refused>,
@@ -42,7 +47,12 @@ impl<T: Transport> Session<T> {
         self.in_hand = None;
         match performed {
             Performed::Connected(Ok(principal)) => {
-                tracing::debug!(session = %self.admission.id(), principal = %principal.name, "connected");
+                tracing::debug!(
+                    session = %self.admission.id(),
+                    principal = &*principal.name,
+                    authenticated = principal.is_authenticated(),
+                    "connected"
+                );
                 self.stomp.accept(now.into_std(), self.admission.id(), &principal.name);
                 self.relay = Some(Box::new(Relay::new(
                     Arc::clone(&self.node),
@@ -51,6 +61,7 @@ impl<T: Transport> Session<T> {
                     principal,
                     self.stomp.version(),
                     self.admission.id(),
+                    now,
                 )));
             }
             Performed::Connected(Err(refused)) => return self.refuse(refused, None, now),
@@ -67,6 +78,17 @@ impl<T: Transport> Session<T> {
                 self.node.metrics.published(PublishOutcome::Failed, now - since);
                 return self.refuse(refused, receipt, now);
             }
+            Performed::Renewed { result: Ok(principal), receipt } => {
+                if let Some(relay) = &mut self.relay {
+                    tracing::debug!(
+                        session = %self.admission.id(),
+                        principal = &*principal.name,
+                        "renewed"
+                    );
+                    relay.renewed(principal, now);
+                }
+                self.stomp.receipt(receipt.as_deref());
+            }
             Performed::Subscribed { result: Ok(opened), receipt } => {
                 if let Some(relay) = &mut self.relay {
                     relay.hold(opened);
@@ -76,7 +98,8 @@ impl<T: Transport> Session<T> {
             Performed::Unsubscribed { result: Ok(()), receipt } => {
                 self.stomp.receipt(receipt.as_deref());
             }
-            Performed::Subscribed { result: Err(refused), receipt }
+            Performed::Renewed { result: Err(refused), receipt }
+            | Performed::Subscribed { result: Err(refused), receipt }
             | Performed::Unsubscribed { result: Err(refused), receipt } => {
                 return self.refuse(refused, receipt, now);
             }

@@ -6,20 +6,22 @@
 pub(crate) mod recorder;
 pub(crate) mod tcp;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Access;
+use access::rules::Config as Rules;
 use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
-use gateway::{Config, Gateway, Parts, application, authorise};
+use gateway::{Config, Gateway, Parts, application};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use stomp::{Command, Decoder, Frame, Limits, Version, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -63,22 +65,34 @@ impl Node {
         config: Config,
         stomp: stomp::Config,
     ) -> Self {
-        Self::start_by(authorise::Rules::Open, broker, config, stomp).await
+        Self::start_by(Rules::Open, broker, config, stomp).await
     }
 
     pub(crate) async fn start_by(
-        rules: authorise::Rules,
+        rules: Rules,
         broker: Arc<dyn Broker>,
         config: Config,
         stomp: stomp::Config,
     ) -> Self {
+        let access = access::Config { rules, ..access::Config::default() };
+        Self::start_for(access, broker, config, stomp).await
+    }
+
+    /// Starts a node with this section `[access]`.
+    pub(crate) async fn start_for(
+        access: access::Config,
+        broker: Arc<dyn Broker>,
+        config: Config,
+        stomp: stomp::Config,
+    ) -> Self {
+        let destinations = Destinations::default();
         let gateway = Gateway::bind(Parts {
             config,
             stomp,
             websocket: websocket::Config::default(),
-            destinations: Destinations::new(&broker::destination::Config::default()),
+            access: Arc::new(Access::start(&access, &destinations).unwrap()),
+            destinations,
             broker,
-            authorise: Arc::new(rules),
             application: Arc::new(application::NoApplication),
         })
         .await
@@ -128,11 +142,24 @@ impl Node {
 
     /// Opens a WebSocket without saying CONNECT.
     pub(crate) async fn open(&self, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
-        let mut request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
+        self.open_from(Ipv4Addr::LOCALHOST, "/ws", headers).await
+    }
+
+    /// Opens a WebSocket at that path from an address of this machine.
+    pub(crate) async fn open_from(
+        &self,
+        address: Ipv4Addr,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Client, Error> {
+        let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
         }
-        let (socket, response) = timeout(tokio_tungstenite::connect_async(request)).await?;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        let stream = MaybeTlsStream::Plain(timeout(socket.connect(self.address)).await.unwrap());
+        let (socket, response) = timeout(tokio_tungstenite::client_async(request, stream)).await?;
         let protocol = response
             .headers()
             .get("sec-websocket-protocol")

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use access::rules::Config as Rules;
 use async_trait::async_trait;
 use broker::destination::Verb;
 use broker::{
@@ -11,7 +12,6 @@ use broker::{
 };
 use bytestring::ByteString;
 use gateway::Config;
-use gateway::authorise::Rules;
 use tokio::sync::{mpsc, watch};
 
 use super::Node;

@@ -107,7 +107,8 @@ impl Script {
         let line = match action {
             Action::Received(_) => return,
             Action::Connect(connect) => {
-                format!("= connect login:{:?}", connect.login.as_deref())
+                let login = connect.headers.get("login");
+                format!("= connect login:{:?}", login.map(|login| &**login))
             }
             Action::Publish(publish) => format!(
                 "= publish {} {:?}{}",

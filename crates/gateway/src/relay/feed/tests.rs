@@ -1,14 +1,16 @@
 //! Which feed follows from what is asked for, and from what is allowed.
 
+use access::rules::{Config as Rules, Effect, Otherwise, Rule, Who};
+
 use broker::Destinations;
+use broker::destination::Verb;
 use bytestring::ByteString;
 
 use super::*;
-use crate::authorise::Rules;
 use crate::close::CloseReason;
 
 /// The feed of a SUBSCRIBE with these headers, `destination` among them.
-fn feed(rules: &dyn Authorise, text: &str) -> Result<Feed, Refused> {
+fn feed(rules: Rules, text: &str) -> Result<Feed, Refused> {
     let headers: stomp::Headers = text
         .lines()
         .filter_map(|line| line.trim().split_once(':'))
@@ -29,13 +31,19 @@ fn feed(rules: &dyn Authorise, text: &str) -> Result<Feed, Refused> {
         receipt: None,
     };
     let asked = Asked::of(&headers).unwrap();
-    let ann = Principal { name: "ann".into() };
-    choose(rules, &ann, &subscribe, &parsed, &asked)
+    let ann = Principal { name: "ann".into(), ..Principal::anonymous() };
+    let otherwise = match &rules {
+        Rules::List(_) => Otherwise::Deny,
+        Rules::Default | Rules::Open => Otherwise::Default,
+    };
+    let config = access::Config { rules, otherwise, ..access::Config::default() };
+    let access = Access::start(&config, &Destinations::default()).unwrap();
+    choose(&access, &ann, &subscribe, &parsed, &asked)
 }
 
 #[track_caller]
 fn open(text: &str) -> Feed {
-    feed(&Rules::Open, text).unwrap()
+    feed(Rules::Open, text).unwrap()
 }
 
 fn kept(id: &'static str) -> Feed {
@@ -75,7 +83,7 @@ fn other_kinds_name_their_queue() {
         let text =
             format!("id:1\ndestination:{destination}\ndurable:true\nx-max-length:1\nack:client");
         assert_eq!(open(&text), Feed::Shared);
-        let refused = feed(&Rules::Open, &format!("{text}\nx-queue-name:other")).unwrap_err();
+        let refused = feed(Rules::Open, &format!("{text}\nx-queue-name:other")).unwrap_err();
         assert_eq!(
             refused.message,
             "SUBSCRIBE has x-queue-name:other, which should be left out: the destination names the queue"
@@ -85,8 +93,7 @@ fn other_kinds_name_their_queue() {
 
 #[test]
 fn who_may_have_no_queue_acknowledges_what_all_share_but_is_told_if_it_asks_for_more() {
-    let default =
-        |more: &str| feed(&Rules::Default, &format!("id:1\ndestination:/topic/a\n{more}"));
+    let default = |more: &str| feed(Rules::Default, &format!("id:1\ndestination:/topic/a\n{more}"));
     for more in ["", "ack:client", "ack:client-individual\nprefetch-count:1", "durable:false"] {
         assert_eq!(default(more).unwrap(), Feed::Shared, "{more}");
     }
@@ -97,43 +104,31 @@ fn who_may_have_no_queue_acknowledges_what_all_share_but_is_told_if_it_asks_for_
 }
 
 /// Somebody who may have queues of its own for topics, and subscribe to one queue.
-struct Clerk;
-
-#[async_trait::async_trait]
-impl Authorise for Clerk {
-    async fn principal(
-        &self,
-        _: crate::authorise::Credentials,
-    ) -> Result<Principal, crate::authorise::Refusal> {
-        Ok(Principal { name: "clerk".into() })
-    }
-
-    fn check(
-        &self,
-        _: &Principal,
-        verb: Verb,
-        destination: &Destination,
-    ) -> Result<(), crate::authorise::Refusal> {
-        match destination {
-            Destination::Topic(_) => Ok(()),
-            Destination::Queue(name) if **name == *"mine" && verb == Verb::Subscribe => Ok(()),
-            other => Err(crate::authorise::Refusal::Forbidden(format!("{verb} {other}"))),
-        }
-    }
-
-    fn own_queue(&self, _: &Principal, _: &Destination) -> Result<(), crate::authorise::Refusal> {
-        Ok(())
-    }
+fn clerk(text: &str) -> Result<Feed, Refused> {
+    let rule = |actions: &[Action], destination: &str| Rule {
+        effect: Effect::Allow,
+        actions: actions.to_vec(),
+        destinations: vec![destination.to_owned()],
+        who: Who::Everyone,
+    };
+    let rules = Rules::List(vec![
+        rule(&[Action::Subscribe, Action::Queue], "/topic/**"),
+        rule(&[Action::Subscribe], "/queue/mine"),
+    ]);
+    feed(rules, text)
 }
 
 #[test]
 fn a_named_queue_is_for_who_may_subscribe_to_it() {
-    let named = |name| feed(&Clerk, &format!("id:1\ndestination:/topic/a\nx-queue-name:{name}"));
+    let named = |name| clerk(&format!("id:1\ndestination:/topic/a\nx-queue-name:{name}"));
     assert_eq!(named("mine").unwrap(), Feed::Named("mine".into()));
     let refused = named("yours").unwrap_err();
     assert_eq!(
         (refused.reason, &*refused.message),
-        (CloseReason::Forbidden, "SUBSCRIBE /queue/yours")
+        (
+            CloseReason::Forbidden,
+            "SUBSCRIBE to /queue/yours is not allowed: no rule of this server allows it (access.rules)"
+        )
     );
 }
 
@@ -141,10 +136,13 @@ fn a_named_queue_is_for_who_may_subscribe_to_it() {
 fn a_queue_sends_what_it_gives_up_only_where_its_owner_may() {
     let text = "id:1\ndestination:/topic/a\nx-dead-letter-exchange:amq.topic";
     assert_eq!(open(text), Feed::Own);
-    let refused = feed(&Clerk, text).unwrap_err();
+    let refused = clerk(text).unwrap_err();
     assert_eq!(
         (refused.reason, &*refused.message),
-        (CloseReason::Forbidden, "SEND /exchange/amq.topic")
+        (
+            CloseReason::Forbidden,
+            "SEND to /exchange/amq.topic is not allowed: no rule of this server allows it (access.rules)"
+        )
     );
 }
 
