@@ -226,3 +226,15 @@ impl fmt::Debug for Connect {
         f.debug_struct("Connect").field("headers", &names.collect::<Vec<_>>()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connect_shows_is_in_no_debug_text() {
+        let headers = [("login", "ann"), ("passcode", "secret")].into_iter().collect();
+        let shown = format!("{:?}", Action::Connect(Connect { headers }));
+        assert!(shown.contains("passcode") && !shown.contains("secret"), "{shown}");
+    }
+}
