@@ -132,11 +132,19 @@ impl Listening {
             "from every machine that reaches this one"
         };
         let wanted = serving::wanted(access);
-        // What a client that is pasted has to show.
-        let shown = match (access.lets_anonymous_in(), access.checks_tokens()) {
-            (true, _) => "",
-            (false, true) => ", connectHeaders: { Authorization: 'Bearer <token>' }",
-            (false, false) => ", connectHeaders: { login: '<user>', passcode: '<passcode>' }",
+        // What clients have to show: the one that is pasted, and those of the command line.
+        let (shown, url, options) = match (access.lets_anonymous_in(), access.checks_tokens()) {
+            (true, _) => ("", format!("ws://{host}{path}"), ""),
+            (false, true) => (
+                ", connectHeaders: { Authorization: 'Bearer TOKEN' }",
+                format!("'ws://{host}{path}?access_token=TOKEN'"),
+                "",
+            ),
+            (false, false) => (
+                ", connectHeaders: { login: 'USER', passcode: 'PASSCODE' }",
+                format!("ws://{host}{path}"),
+                " --login USER --passcode PASSCODE",
+            ),
         };
         let open = match (wanted, access.lets_anonymous_in()) {
             (_, true) => {
@@ -161,8 +169,8 @@ impl Listening {
          \x20 }};\n\
          \x20 client.activate();\n\n\
          Or from another terminal:\n\n\
-         \x20 {program} listen --url ws://{host}{path} /topic/public\n\
-         \x20 {program} send --url ws://{host}{path} /topic/public hello\n\
+         \x20 {program} listen --url {url}{options} /topic/public\n\
+         \x20 {program} send --url {url}{options} /topic/public hello\n\
          \x20 {program} send --grpc=http://{services} /topic/public hello\n"
         );
     }
