@@ -126,11 +126,11 @@ impl ExclusiveQueues {
         locks.sweep();
         let valid = locks.by_name.get_mut(queue).filter(|lock| lock.is_valid());
         match valid {
+            Some(lock) if lock.ending => return Ok(None),
             Some(lock) if lock.owner != by && !lock.granted => {
                 return Ok(if exclusive { None } else { Some(None) });
             }
             Some(lock) if lock.owner != by => return Err(self.locked(queue)),
-            Some(lock) if lock.ending => return Ok(None),
             Some(lock) => lock.holders += 1,
             None if exclusive => {
                 let lock =

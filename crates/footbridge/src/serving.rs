@@ -108,17 +108,6 @@ pub(crate) fn in_force(access: &access::Config) -> String {
     format!("{rules}; {clients}")
 }
 
-/// Sees to it that nobody believes a notifier to ask its callers who they are.
-///
-/// # Errors
-/// The configuration says who may call what, which such a notifier would not heed.
-pub(crate) fn callers(access: &access::Config) -> anyhow::Result<()> {
-    if access.grpc_roles.is_empty() {
-        return Ok(());
-    }
-    bail!("this notifier does not heed access.grpc_roles: it would let everybody call everything")
-}
-
 /// Runs `serve` to its end.
 pub(crate) fn block_on(serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
