@@ -184,7 +184,7 @@ async fn whoever_misbehaves_ends_alone() {
             "amqp_reconnects_total{connection=\"publish\"}",
             "amqp_reconnects_total{connection=\"consume\"}",
             "amqp_republished_total",
-            "broker_gaps_total",
+            "broker_gaps",
         ] {
             assert_eq!(node.metric(metric).await, 0.0, "{metric}\n{}", logs());
         }
