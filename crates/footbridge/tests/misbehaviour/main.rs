@@ -110,7 +110,6 @@ async fn connections(rabbitmq: &RabbitMq) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "the seed and the verdict, for who reads the test")]
 async fn whoever_misbehaves_ends_alone() {
     let seed = checker::seed();
     println!("seed {seed}: FOOTBRIDGE_SEED={seed} replays it");
