@@ -305,3 +305,28 @@ async fn operators_see_metrics() {
     client.send(Frame::new(Command::Disconnect)).await;
     node.wait_for_metric("gateway_sessions", 0.0).await;
 }
+
+/// Although messages come for it all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_comes_after_an_error() {
+    let node = Node::start(config()).await;
+    let mut publisher = node.connect().await;
+    let publishing = tokio::spawn(async move {
+        loop {
+            publisher.publish("/topic/busy", "x").await;
+        }
+    });
+    for _ in 0..100 {
+        let mut client = node.connect().await;
+        client.subscribe("1", "/topic/busy").await;
+        client.tell(Command::Subscribe, &[("id", "1"), ("destination", "/topic/busy")]).await;
+        let end = loop {
+            let frame = client.frame().await;
+            if frame.command == Command::Error {
+                break client.frame_or_close().await;
+            }
+        };
+        assert_eq!(end.unwrap_err(), Some(1002));
+    }
+    publishing.abort();
+}

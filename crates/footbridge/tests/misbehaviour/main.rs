@@ -32,6 +32,10 @@ const SESSIONS: u32 = 200;
 /// How many messages each of those that behave sends.
 const MESSAGES: u32 = 100;
 
+/// How often a node lets RabbitMQ refuse the same: of the 2,047 channels of a connection each refusal
+/// uses one up, and a gateway replaces a connection half of whose channels are gone.
+const REFUSALS: usize = 20;
+
 /// What those share that misbehave.
 struct Offenders {
     stage: Stage,
@@ -53,6 +57,11 @@ impl Offenders {
             }
             let (at, node) = (turn % self.misdeeds.len(), (turn / self.misdeeds.len()) % 2);
             let misdeed = &self.misdeeds[at];
+            let times = self.done[at][node].load(Ordering::Relaxed);
+            if misdeed.costs_a_channel() && times >= REFUSALS {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            }
             match doings::attempt(misdeed, &self.stage, node, number).await {
                 Ok(()) => {
                     self.done[at][node].fetch_add(1, Ordering::Relaxed);
@@ -101,7 +110,6 @@ async fn connections(rabbitmq: &RabbitMq) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "the seed and the verdict, for who reads the test")]
 async fn whoever_misbehaves_ends_alone() {
     let seed = checker::seed();
     println!("seed {seed}: FOOTBRIDGE_SEED={seed} replays it");
@@ -175,7 +183,7 @@ async fn whoever_misbehaves_ends_alone() {
             "amqp_reconnects_total{connection=\"publish\"}",
             "amqp_reconnects_total{connection=\"consume\"}",
             "amqp_republished_total",
-            "broker_gaps_total",
+            "broker_gaps",
         ] {
             assert_eq!(node.metric(metric).await, 0.0, "{metric}\n{}", logs());
         }

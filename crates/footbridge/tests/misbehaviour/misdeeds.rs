@@ -8,6 +8,20 @@ pub(crate) struct Misdeed {
     pub(crate) deed: Deed,
 }
 
+impl Misdeed {
+    /// Whether RabbitMQ is who refuses it, which costs the gateway's connection the number of a channel.
+    pub(crate) fn costs_a_channel(&self) -> bool {
+        let codes =
+            ["NOT_FOUND", "PRECONDITION_FAILED", "RESOURCE_LOCKED", "ACCESS_REFUSED", "check.0"];
+        match &self.deed {
+            Deed::Said { words, .. } => {
+                words.iter().any(|word| codes.iter().any(|code| word.contains(code)))
+            }
+            Deed::Unconnected { .. } | Deed::Done(_) => false,
+        }
+    }
+}
+
 /// What is done.
 pub(crate) enum Deed {
     /// Frames, each without its NUL; the last one is answered by an ERROR with these words in it.

@@ -32,8 +32,17 @@ impl<T: Transport> Session<T> {
     ) -> Step<U> {
         let receipt = receipt.or_else(|| self.committing.take()?.receipt);
         self.stomp.fail(refused.title, &refused.message, receipt.as_deref());
-        self.say(now);
+        self.say_last(now);
         Step::Break(End { reason: refused.reason, detail: refused.message })
+    }
+
+    /// Posts what the protocol wants said in the end, behind which no MESSAGE comes: the hub, which runs
+    /// at the same time, knows the session no more.
+    pub(super) fn say_last(&mut self, now: Instant) {
+        if let Some(relay) = &mut self.relay {
+            relay.leave();
+        }
+        self.say(now);
     }
 
     pub(super) fn closed_from_outside(&mut self, reason: CloseReason) -> End {

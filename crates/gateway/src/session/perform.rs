@@ -32,7 +32,7 @@ impl<T: Transport> Session<T> {
         match (action, relay) {
             (Action::Received(command), _) => self.node.metrics.received(command),
             (Action::Close(fault), _) => {
-                self.say(now);
+                self.say_last(now);
                 return Step::Break(End { reason: (&fault).into(), detail: fault.to_string() });
             }
             (Action::Connect(connect), _) => {
