@@ -357,7 +357,7 @@ mod tests {
         /// A rule and a client that write the same mean the same.
         #[test]
         fn a_pattern_has_the_words_that_a_subscription_has(
-            text in "(a|b.c|%2F|%2E|\\*|#|\\*\\*)([./](a|b|%2F|\\*|#|\\*\\*)){0,4}",
+            text in "(a|b\\.c|%2F|%2E|\\*|#|\\*\\*)([./](a|b|%2F|\\*|#|\\*\\*)){0,4}",
         ) {
             let parsed = Destinations::default().parse(&format!("/topic/{text}"), Verb::Subscribe);
             if let Ok(Destination::Topic(topic)) = parsed {
