@@ -69,7 +69,7 @@ pub(crate) fn all() -> Vec<Misdeed> {
     let many = |count: usize, frame: &dyn Fn(usize) -> String| -> Vec<String> {
         (0..count).map(frame).collect()
     };
-    let otherwise = &["PRECONDITION_FAILED - inequivalent arg", "declared otherwise", "delete it first"];
+    let otherwise = &["PRECONDITION_FAILED - inequivalent arg", "declared otherwise", "use /amq/queue/"];
     let mut all = Vec::new();
     let mut said = |name, frames: Vec<String>, words: &'static [&'static str]| {
         all.push(Misdeed { name, deed: Deed::Said { frames, words } });
