@@ -159,9 +159,9 @@ async fn by_default_clients_may_listen_to_topics_only() {
     let mut gateway = cluster(Settings::gateway(), &uri, "rules").start().await;
     let url = gateway.websocket().await;
     for (refused, what) in [
-        (send(&url, "/topic/news", "x"), "SEND to topic destinations"),
-        (send(&url, "/queue/q", "x"), "SEND to queue destinations"),
-        (Settings::of(&["listen", "--url", &url, "/queue/q"]), "SUBSCRIBE to queue destinations"),
+        (send(&url, "/topic/news", "x"), "SEND to /topic/news"),
+        (send(&url, "/queue/q", "x"), "SEND to /queue/q"),
+        (Settings::of(&["listen", "--url", &url, "/queue/q"]), "SUBSCRIBE to /queue/q"),
     ] {
         let refused = refused.run().await;
         assert_eq!(refused.code, 1);
