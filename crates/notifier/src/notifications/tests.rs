@@ -230,7 +230,8 @@ async fn what_the_broker_says_has_its_code() {
             OnPublish::Answer(Err(ConfirmError::Unroutable)),
             Code::NotFound,
             None,
-            "no queue took the message: what it names is not there",
+            "no queue took the message: what it names is not there; /queue/<name> declares its queue, \
+             /amq/queue/<name> does not",
         ),
         (
             OnPublish::Answer(Err(ConfirmError::Lost("it is away".to_owned()))),
