@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use access::rules::Config as Rules;
 use anyhow::Context;
+use application::{Asked, RouteConfig};
+use broker::destination::Kind;
 use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
 use gateway::Gateway;
@@ -35,6 +37,10 @@ pub(crate) struct Command {
     /// Address and port for services, which speak gRPC [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS")]
     grpc: Option<SocketAddr>,
+    /// Where a service of yours implements footbridge.v1.Application, to be behind /app in place of the built-in
+    /// example, such as http://127.0.0.1:9090
+    #[arg(long, value_name = "URL")]
+    application: Vec<String>,
     /// Address and port for metrics and health [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
@@ -47,6 +53,12 @@ impl Command {
         config.gateway.stomp_listen = self.stomp.or(config.gateway.stomp_listen);
         config.notifier.listen = self.grpc.unwrap_or(config.notifier.listen);
         config.admin.listen = self.admin.unwrap_or(config.admin.listen);
+        let destinations = Destinations::new(&config.destinations);
+        if let Some(route) = route(self.application, &destinations) {
+            config.application.routes.retain(|other| other.prefix != route.prefix);
+            config.application.routes.push(route);
+            config.application.check(&destinations).context("--application")?;
+        }
         config.log.init()?;
         file_limit::fit(&mut config.gateway)?;
         serving::block_on(serve(config))
@@ -58,6 +70,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let destinations = Destinations::new(&config.destinations);
     let access = serving::access(&config.access, &destinations)?;
     let broker = Arc::new(EmbeddedBroker::new(config.embedded));
+    let routes =
+        (!config.application.routes.is_empty()).then(|| serving::routes(&config.application));
+    let application = serving::application(&config.application, &destinations, broker.clone())?;
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
@@ -68,7 +83,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         destinations: destinations.clone(),
         broker: broker.clone(),
         access,
-        application: Arc::new(Example),
+        application: application.unwrap_or_else(|| Arc::new(Example)),
     })
     .await
     .map_err(|taken| serving::taken(taken, &config.gateway, "with --stomp"))?;
@@ -84,11 +99,24 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         stomp: gateway.stomp_address()?,
         services: notifier.address()?,
         admin,
+        routes,
     };
     listening.greet(&config.gateway, &config.access);
     let stop = || stopping.clone().cancelled_owned();
     tokio::join!(gateway.run(stop()), notifier.run(stop()));
     Ok(())
+}
+
+/// All of the application's prefix goes to these equals, if there are any.
+fn route(urls: Vec<String>, destinations: &Destinations) -> Option<RouteConfig> {
+    let mut prefixes = destinations.prefixes();
+    let app = prefixes.find(|(_, kind)| *kind == Kind::App).map(|(prefix, _)| prefix.to_string());
+    (!urls.is_empty()).then(|| RouteConfig {
+        prefix: app.unwrap_or_else(|| "/app".to_owned()),
+        grpc: urls,
+        hook: Asked::Optional,
+        ..RouteConfig::default()
+    })
 }
 
 /// Where the node listens.
@@ -97,6 +125,8 @@ struct Listening {
     stomp: Option<SocketAddr>,
     services: SocketAddr,
     admin: Serving,
+    /// What is behind /app, if it is not the built-in example.
+    routes: Option<String>,
 }
 
 impl Listening {
@@ -117,6 +147,9 @@ impl Listening {
         }
         println!("  gRPC        http://{services}");
         println!("  Admin       {}", self.admin);
+        if let Some(routes) = &self.routes {
+            println!("  Application {routes}");
+        }
         let origins =
             if config.origins == Origins::any() { "any origin" } else { "the origins configured" };
         let destinations = match access.rules {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
-use gateway::{Gateway, Parts, application};
+use gateway::application::NoApplication;
+use gateway::{Gateway, Parts};
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Readiness};
@@ -39,12 +40,14 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
     let destinations = Destinations::new(&config.destinations);
     let access = serving::access(&config.access, &destinations)?;
     let rules = serving::in_force(&config.access);
+    let routes = serving::routes(&config.application);
     let drain = config.gateway.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
+    let application = serving::application(&config.application, &destinations, broker.clone())?;
     let gateway = Gateway::bind(Parts {
         config: config.gateway.clone(),
         stomp: config.stomp,
@@ -52,7 +55,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
         destinations,
         broker,
         access,
-        application: Arc::new(application::NoApplication),
+        application: application.unwrap_or_else(|| Arc::new(NoApplication)),
     })
     .await
     .map_err(|taken| serving::taken(taken, &config.gateway, "as gateway.stomp_listen"))?;
@@ -63,7 +66,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
     let mut lines: Vec<(&str, &dyn Display)> = vec![("WebSocket", &websocket)];
     lines.extend(stomp.iter().map(|stomp| ("STOMP", stomp as &dyn Display)));
     lines.extend([("Admin", &admin as &dyn Display), ("RabbitMQ", &rabbitmq)]);
-    lines.push(("Rules", &rules));
+    lines.extend([("Rules", &rules as &dyn Display), ("Application", &routes)]);
     serving::announce("gateway", &lines);
     let mut deadline = Instant::now();
     gateway

@@ -25,8 +25,10 @@ mod close;
 mod config;
 mod console;
 mod door;
+mod hook;
 mod http;
 mod hub;
+mod lane;
 mod listener;
 mod mailbox;
 mod message_frame;
@@ -36,6 +38,7 @@ mod relay;
 mod session;
 mod tcp;
 mod transport;
+mod users;
 
 use std::future::Future;
 use std::io;
@@ -98,6 +101,7 @@ impl Gateway {
             door: door::Door::new(Arc::clone(&parts.access)),
             access: parts.access,
             application: parts.application,
+            users: Arc::default(),
             hub: Arc::new(hub),
             clock: clock::Clock::new(),
             metrics,

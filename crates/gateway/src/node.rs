@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use access::Access;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use broker::{Broker, Destinations, PublisherId};
 use bytestring::ByteString;
 use parking_lot::Mutex;
+use presence::{Boot, SessionId};
 use tokio_util::task::TaskTracker;
-use ulid::Ulid;
 
 use crate::application::Application;
 use crate::clock::Clock;
@@ -21,6 +19,7 @@ use crate::door::Door;
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::users::Users;
 
 /// See the module.
 pub(crate) struct Node {
@@ -33,6 +32,7 @@ pub(crate) struct Node {
     pub(crate) door: Door,
     pub(crate) application: Arc<dyn Application>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) users: Arc<Users>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Sessions,
@@ -87,8 +87,7 @@ impl Drop for Admission {
 
 /// The sessions of this node, by id.
 pub(crate) struct Sessions {
-    /// 8 characters that name this process among all nodes.
-    boot: String,
+    boot: Boot,
     limit: usize,
     next_publisher: AtomicU64,
     /// At most `limit`.
@@ -104,20 +103,17 @@ struct Admitted {
 
 impl Sessions {
     pub(crate) fn new(limit: usize) -> Self {
-        let boot = Ulid::generate().to_string();
         Self {
-            // The random half of a ULID: two processes started at once still differ.
-            boot: boot[boot.len() - 8..].to_owned(),
+            boot: Boot::generate(),
             limit,
             next_publisher: AtomicU64::new(0),
             mailboxes: Mutex::default(),
         }
     }
 
-    /// A session id: the node's 8 characters and 128 random bits that nobody can guess.
+    /// A session id, which names the node and cannot be guessed.
     fn new_id(&self) -> ByteString {
-        let random = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
-        format!("{}{random}", self.boot).into()
+        SessionId::generate(self.boot).as_str().into()
     }
 
     pub(crate) fn new_publisher(&self) -> PublisherId {

@@ -4,7 +4,7 @@
 //! subscriptions; whatever may wait comes back as a future that owns all it needs. It knows whom the
 //! session belongs to, which a `renewal` moves on. `subscribe` opens
 //! subscriptions, by what `options` read from headers and the `feed` that follows; `publish` sends, with
-//! `replies` for a session's own answers; a `queue` holds what is delivered until `acknowledge` or the
+//! `replies` for a session's own answers; `call` asks the application; a `queue` holds what is delivered until `acknowledge` or the
 //! write settles it.
 //!
 //! Invariants
@@ -16,6 +16,7 @@
 //! Not here: the protocol (crate `stomp`), the fan-out of topics ([`Hub`](crate::hub::Hub)).
 
 mod acknowledge;
+mod call;
 mod feed;
 mod options;
 mod publish;
@@ -30,8 +31,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use access::Principal;
-use broker::{Destination, PublisherId};
+use broker::{Delivery, Destination, Message, PublisherId};
 use bytestring::ByteString;
 use futures_util::future::{self, BoxFuture};
 use stomp::action::{Held, Publish, Subscribe, Unsubscribe};
@@ -39,18 +39,22 @@ use stomp::{Command, Version};
 use tokio::time::Instant;
 
 use self::acknowledge::nothing_to_acknowledge;
+pub(crate) use self::call::{Asking, ERROR};
 use self::publish::Replies;
-pub(crate) use self::publish::Sent;
+pub(crate) use self::publish::{Sent, SentTo};
 use self::queue::{Queue, Source};
 pub(crate) use self::refused::Refused;
 use self::replies::TempQueue;
-pub(crate) use self::subscribe::Opened;
-use self::subscribe::{Subscriber, room_for_queues};
+use self::subscribe::{AskedSubscription, Subscriber, room_for_queues};
+pub(crate) use self::subscribe::{Opened, OpenedBy};
+use crate::application::{Caller, Content};
 use crate::close::CloseReason;
 use crate::hub::Seat;
 use crate::mailbox::Mailbox;
+use crate::message_frame;
 use crate::node::Node;
 use crate::transport::Framing;
+use crate::users::UserSeat;
 
 /// One session's relay.
 pub(crate) struct Relay {
@@ -58,7 +62,7 @@ pub(crate) struct Relay {
     mailbox: Arc<Mailbox>,
     framing: Framing,
     publisher: PublisherId,
-    principal: Arc<Principal>,
+    caller: Caller,
     /// When the principal ends to be who it is; none is never.
     expires_at: Option<Instant>,
     version: Version,
@@ -66,6 +70,8 @@ pub(crate) struct Relay {
     tag: ByteString,
     /// At most `max_subscriptions` of the STOMP session.
     shared: Vec<SharedSubscription>,
+    /// Likewise.
+    asked: Vec<AskedSubscription>,
     /// As `shared`, and at most `max_own_queues` for answers.
     queues: VecDeque<Queue>,
     /// How many deliveries the client got from queues.
@@ -80,7 +86,15 @@ pub(crate) struct Relay {
 struct SharedSubscription {
     number: u32,
     acknowledged: bool,
-    _seat: Seat,
+    _seat: SharedSeat,
+}
+
+/// What a shared subscription holds.
+pub(crate) enum SharedSeat {
+    /// Among the node's subscribers to a destination.
+    Hub(#[expect(dead_code, reason = "held until it is dropped")] Seat),
+    /// Among what is the user's own.
+    User(#[expect(dead_code, reason = "held until it is dropped")] UserSeat),
 }
 
 impl Relay {
@@ -88,21 +102,22 @@ impl Relay {
         node: Arc<Node>,
         mailbox: Arc<Mailbox>,
         framing: Framing,
-        principal: Principal,
+        caller: Caller,
         version: Version,
-        session: &str,
         now: Instant,
     ) -> Self {
+        let session = &caller.session;
         Self {
             publisher: node.sessions.new_publisher(),
             tag: ByteString::from(session[session.len().saturating_sub(8)..].to_owned()),
             node,
             mailbox,
             framing,
-            expires_at: renewal::deadline(&principal, now),
-            principal: Arc::new(principal),
+            expires_at: renewal::deadline(&caller.principal, now),
+            caller,
             version,
             shared: Vec::new(),
+            asked: Vec::new(),
             queues: VecDeque::new(),
             deliveries: 0,
             next_number: 0,
@@ -117,7 +132,7 @@ impl Relay {
         publish: Publish,
         receipted: bool,
     ) -> BoxFuture<'static, Result<Sent, Refused>> {
-        let mut checked = match publish::check(&self.node, &self.principal, &publish) {
+        let mut checked = match publish::check(&self.node, &self.caller.principal, &publish) {
             Ok(checked) => checked,
             Err(refused) => return Box::pin(future::err(refused)),
         };
@@ -140,7 +155,7 @@ impl Relay {
                 // A token is looked at when its turn comes.
                 Held::Publish(publish) if self.is_renewal(publish) => {}
                 Held::Publish(publish) => {
-                    let checked = publish::check(&self.node, &self.principal, publish)?;
+                    let checked = publish::check(&self.node, &self.caller.principal, publish)?;
                     new.extend(checked.replies.filter(|temp_queue| {
                         self.reply_to(temp_queue).is_none() && !new.contains(temp_queue)
                     }));
@@ -161,7 +176,7 @@ impl Relay {
     pub(crate) fn subscribe(
         &self,
         subscribe: Subscribe,
-    ) -> BoxFuture<'static, Result<Opened, Refused>> {
+    ) -> BoxFuture<'static, Result<OpenedBy, Refused>> {
         Box::pin(subscribe::open(self.subscriber(), subscribe))
     }
 
@@ -176,6 +191,11 @@ impl Relay {
                 let number = queue.number();
                 self.queues.push_back(queue);
                 number
+            }
+            Opened::Asked(asked) => {
+                let number = asked.number;
+                self.asked.push(asked);
+                Some(number)
             }
         };
         self.next_number = self.next_number.max(number.map_or(0, |number| number + 1));
@@ -195,6 +215,10 @@ impl Relay {
             self.acknowledging_ended |= shared.number == number && shared.acknowledged;
             shared.number != number
         });
+        self.asked.retain(|asked| {
+            self.acknowledging_ended |= asked.number == number && asked.shape.acknowledged;
+            asked.number != number
+        });
         self.queues.retain_mut(|queue| {
             if queue.number() != Some(number) {
                 return true;
@@ -213,6 +237,7 @@ impl Relay {
     /// Ends all subscriptions, as [`unsubscribe`](Self::unsubscribe) does.
     pub(crate) fn leave(&mut self) {
         self.shared.clear();
+        self.asked.clear();
         self.queues.retain_mut(Queue::leave);
     }
 
@@ -234,6 +259,25 @@ impl Relay {
         Poll::Pending
     }
 
+    /// Posts what the application answered a subscription with, if that is still there.
+    pub(crate) fn answer(&self, number: u32, contents: Vec<Content>, now: Instant) {
+        let Some(asked) = self.asked.iter().find(|asked| asked.number == number) else { return };
+        for Content { headers, body, .. } in contents {
+            let mut message = Message::new(asked.destination.clone(), body);
+            message.headers = headers;
+            let delivery = Delivery::settled(Arc::new(message));
+            let text = str::from_utf8(&delivery.message.body).is_ok();
+            // Room or not: no more calls are made while there is none.
+            self.mailbox.post(message_frame::encode(&asked.shape, &delivery, text), now);
+            self.node.metrics.messages_sent.inc();
+        }
+    }
+
+    /// Whose the session is.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// When the oldest unsettled delivery will have been so for longer than `timeout`.
     pub(crate) fn ack_deadline(&self, timeout: Duration) -> Option<Instant> {
         let oldest = self.queues.iter().filter_map(Queue::unsettled_since).min()?;
@@ -252,7 +296,7 @@ impl Relay {
             framing: self.framing,
             version: self.version,
             publisher: self.publisher,
-            principal: Arc::clone(&self.principal),
+            caller: self.caller.clone(),
             tag: self.tag.clone(),
             own_queues: self.own_queues(),
         }

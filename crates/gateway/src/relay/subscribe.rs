@@ -2,30 +2,64 @@
 
 use std::sync::Arc;
 
-use access::{Action, Principal};
-use broker::destination::{Topic, Verb};
-use broker::{Destination, Feed, PublisherId, SubscribeRequest};
+use access::Action;
+use broker::destination::{App, Topic, Verb};
+use broker::{Destination, Feed, PublisherId, SubscribeRequest, header};
+use bytes::Bytes;
 use bytestring::ByteString;
 use stomp::action::{AckMode, Subscribe};
 use stomp::{Command, Version};
 
 use super::options::{Asked, bad};
 use super::queue::{Queue, Source};
-use super::{Refused, feed, not_available};
+use super::{Asking, Refused, SharedSeat, call, feed, not_available, renewal};
+use crate::application::Caller;
 use crate::close::CloseReason;
 use crate::config::Config;
-use crate::hub::Seat;
 use crate::mailbox::Mailbox;
 use crate::message_frame::{Shape, Shown};
+use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::transport::Framing;
 
 /// A subscription that was opened, for the relay to hold.
 pub(crate) enum Opened {
     /// To what all subscribers on the node share.
-    Shared { number: u32, acknowledged: bool, seat: Seat },
+    Shared { number: u32, acknowledged: bool, seat: SharedSeat },
     /// To a queue.
     Queue(Queue),
+    /// To what the application answers, once.
+    Asked(AskedSubscription),
+}
+
+/// A subscription that was opened, and the call that its SUBSCRIBE makes, if it makes one.
+pub(crate) struct OpenedBy {
+    pub(crate) opened: Opened,
+    pub(crate) asking: Option<(u32, Asking)>,
+}
+
+/// A subscription that is answered once.
+pub(crate) struct AskedSubscription {
+    pub(super) number: u32,
+    pub(super) destination: Destination,
+    pub(super) shape: Shape,
+    _counted: Counted,
+}
+
+/// Counts a subscription for as long as it is there.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.subscriptions.inc();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.subscriptions.dec();
+    }
 }
 
 /// Who subscribes: all of a session that a subscription needs.
@@ -35,7 +69,7 @@ pub(super) struct Subscriber {
     pub(super) framing: Framing,
     pub(super) version: Version,
     pub(super) publisher: PublisherId,
-    pub(super) principal: Arc<Principal>,
+    pub(super) caller: Caller,
     /// As [`Relay`](super::Relay) has it.
     pub(super) tag: ByteString,
     /// How many queues of its own the session has.
@@ -43,7 +77,10 @@ pub(super) struct Subscriber {
 }
 
 /// Opens the subscription that a SUBSCRIBE asks for.
-pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result<Opened, Refused> {
+pub(super) async fn open(
+    subscriber: Subscriber,
+    subscribe: Subscribe,
+) -> Result<OpenedBy, Refused> {
     let node = &subscriber.node;
     if let Some(selector) = subscribe.headers.get("selector") {
         let selector: String = selector.chars().take(100).collect();
@@ -59,13 +96,15 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
         return Err(bad(Command::Subscribe, stomp::header::ID, id, right));
     }
     let destination = node.destinations.parse(&subscribe.destination, Verb::Subscribe)?;
-    node.access.check(&subscriber.principal, Action::Subscribe, &destination)?;
-    if let Destination::User(_) | Destination::Group(_) | Destination::App(_) = destination {
-        return Err(not_available(&destination));
+    node.access.check(&subscriber.caller.principal, Action::Subscribe, &destination)?;
+    match destination {
+        Destination::Group(_) => return Err(not_available(&destination)),
+        Destination::App(app) => return ask(&subscriber, subscribe, app),
+        _ => {}
     }
     let asked = Asked::of(&subscribe.headers)?;
     let prefetch = prefetch(&subscribe, &node.config)?;
-    let principal = &subscriber.principal;
+    let principal = &subscriber.caller.principal;
     let feed = feed::choose(&node.access, principal, &subscribe, &destination, &asked)?;
     let acknowledged = subscribe.ack != AckMode::Auto;
     let shape = Shape {
@@ -80,7 +119,15 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
         (Destination::Topic(_) | Destination::Exchange { .. }, Feed::Shared) => {
             let hub = Arc::clone(&node.hub);
             let seat = hub.subscribe(destination, shape, Arc::clone(&subscriber.mailbox)).await?;
-            return Ok(Opened::Shared { number: subscribe.number, acknowledged, seat });
+            let seat = SharedSeat::Hub(seat);
+            return Ok(Opened::Shared { number: subscribe.number, acknowledged, seat }.into());
+        }
+        (Destination::User(user), _) => {
+            let (mailbox, caller) = (Arc::clone(&subscriber.mailbox), &subscriber.caller);
+            let path = user.path.clone();
+            let seat = node.users.subscribe(principal, &caller.session, path, shape, mailbox);
+            let seat = SharedSeat::User(seat);
+            return Ok(Opened::Shared { number: subscribe.number, acknowledged, seat }.into());
         }
         // As with RabbitMQ's plugin only topics give up what they keep by UNSUBSCRIBE.
         (Destination::Topic(_), Feed::Kept { .. } | Feed::Named(_)) => Source::Kept,
@@ -100,7 +147,45 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
     };
     let subscription = node.broker.subscribe(request).await?;
     let number = Some(subscribe.number);
-    Ok(Opened::Queue(Queue::new(&subscriber, subscription, number, subscribe.ack, shape, source)))
+    let queue = Queue::new(&subscriber, subscription, number, subscribe.ack, shape, source);
+    Ok(Opened::Queue(queue).into())
+}
+
+/// Opens a subscription that the application answers.
+fn ask(subscriber: &Subscriber, subscribe: Subscribe, app: App) -> Result<OpenedBy, Refused> {
+    let node = &subscriber.node;
+    if !node.application.is_there() || renewal::is_own(&app.path) {
+        return Err(call::no_application(&subscribe.destination));
+    }
+    let shape = Shape {
+        framing: subscriber.framing,
+        version: subscriber.version,
+        compat: node.config.compat,
+        subscription: subscribe.id,
+        shown: Shown::AsSubscribed(subscribe.destination.clone()),
+        acknowledged: subscribe.ack != AckMode::Auto,
+    };
+    let own = subscribe
+        .headers
+        .iter()
+        .filter(|(name, _)| !header::is_reserved(name) && **name != *stomp::header::ID);
+    let headers = own.map(|(name, value)| (name.to_string().into(), value.to_string().into()));
+    let asked = AskedSubscription {
+        number: subscribe.number,
+        destination: Destination::App(app.clone()),
+        shape,
+        _counted: Counted::new(&node.metrics),
+    };
+    let asking =
+        Asking::new(subscriber, &subscribe.destination, app, headers.collect(), Bytes::new())
+            .receipted(subscribe.receipt, false);
+    Ok(OpenedBy { asking: Some((asked.number, asking)), opened: Opened::Asked(asked) })
+}
+
+impl From<Opened> for OpenedBy {
+    fn from(opened: Opened) -> Self {
+        Self { opened, asking: None }
+    }
 }
 
 /// Whether a session may have so many queues of its own.

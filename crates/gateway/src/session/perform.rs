@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use access::Credentials;
 use broker::Confirm;
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
@@ -15,7 +14,11 @@ use tokio::time::Instant;
 use super::ending::End;
 use super::performed::Performed;
 use super::{Awaited, Session, Step, Then};
-use crate::relay::Relay;
+use crate::application::Caller;
+use crate::door::IN_TIME;
+use crate::hook::{self, Shown};
+use crate::node::Node;
+use crate::relay::{Refused, Relay};
 use crate::transport::Transport;
 
 /// A COMMIT that is being performed.
@@ -38,14 +41,14 @@ impl<T: Transport> Session<T> {
             (Action::Connect(connect), _) => {
                 let node = Arc::clone(&self.node);
                 let address = self.arrival.address;
-                let shown = self.arrival.shown.take().map(|shown| *shown).unwrap_or_default();
+                let session = self.admission.id().clone();
+                let mut shown = self.arrival.shown.take().map(|shown| *shown).unwrap_or_default();
                 let headers = connect.headers.iter();
-                let connect = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
-                let credentials = Credentials { connect, ..shown };
+                shown.credentials.connect =
+                    headers.map(|(name, value)| (name.clone(), value.clone())).collect();
                 let connect_by = self.stomp.poll_timeout().map_or(now, Instant::from_std);
                 self.in_hand = Some(Box::pin(async move {
-                    let entered = node.door.enter(address, &credentials, connect_by);
-                    Performed::Connected(entered.await)
+                    Performed::Connected(entered(&node, session, address, shown, connect_by).await)
                 }));
             }
             (Action::Publish(publish), Some(relay)) => {
@@ -86,7 +89,8 @@ impl<T: Transport> Session<T> {
                 self.committing = Some(Commit { held: held.into(), receipt });
             }
             (Action::Disconnect { receipt }, _) => {
-                self.await_all(Then::Disconnected { receipt }, now);
+                let calls = self.asked();
+                self.await_all(Then::Disconnected { receipt, calls }, now);
             }
             // The protocol gives none of these before CONNECT was accepted.
             (
@@ -118,7 +122,8 @@ impl<T: Transport> Session<T> {
             None => {
                 let receipt = commit.receipt.take();
                 self.committing = None;
-                self.await_all(Then::Committed { receipt }, now);
+                let calls = self.asked();
+                self.await_all(Then::Committed { receipt, calls }, now);
             }
         }
     }
@@ -127,6 +132,21 @@ impl<T: Transport> Session<T> {
         let confirm = Confirm::known(Ok(()));
         self.awaited.push_back(Awaited { confirm, since: now, bytes: 0, then });
     }
+}
+
+/// Whose session it is, if it may be.
+async fn entered(
+    node: &Node,
+    session: ByteString,
+    address: IpAddr,
+    shown: Shown,
+    connect_by: Instant,
+) -> Result<Caller, Refused> {
+    let principal = node.door.enter(address, &shown.credentials, connect_by).await?;
+    let latest = connect_by.checked_sub(IN_TIME).unwrap_or(connect_by);
+    let attributes = hook::ask(node, &principal, &session, address, shown, latest).await?;
+    let (principal, attributes) = (Arc::new(principal), Arc::new(attributes));
+    Ok(Caller { principal, session, address, attributes })
 }
 
 /// Performs a SEND. `receipted`: the client waits for a receipt that covers it.
