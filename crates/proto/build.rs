@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 1] = ["footbridge/v1/notifications.proto"];
+const FILES: [&str; 2] = ["footbridge/v1/notifications.proto", "footbridge/v1/application.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
@@ -16,6 +16,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("footbridge.bin"), descriptors.encode_to_vec())?;
     let mut config = tonic_prost_build::Config::new();
     config.bytes(["."]);
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    tonic_prost_build::configure()
+        // A generated `connect` would meet the call of that name.
+        .build_transport(false)
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

@@ -26,8 +26,8 @@ use ulid::Ulid;
 const VERSION: &str = "x-footbridge-v";
 const ID: &str = "x-footbridge-id";
 const FROM: &str = "x-footbridge-from";
-const DESTINATION: &str = "x-footbridge-destination";
 const REPUBLISHED: &str = "x-footbridge-republished";
+const REPLY_DESTINATION: &str = "destination";
 /// The value of [`REPUBLISHED`].
 const MARKED: &str = "true";
 const KIND: &str = "x-footbridge-kind";
@@ -176,7 +176,7 @@ pub(crate) fn write(
             "persistent" => properties,
             // It takes these as lists only, and closes the channel on a string.
             "CC" | "BCC" => return Err(Unfit::Reserved { name: name.to_string() }),
-            own if own.starts_with(OURS) => properties,
+            own if own.starts_with(OURS) && !header::is_of_a_call(own) => properties,
             other => {
                 let name =
                     ShortString::try_new(other).map_err(|_| Unfit::NameTooLong { limit: 255 })?;
@@ -188,7 +188,10 @@ pub(crate) fn write(
     table.insert(VERSION.into(), AMQPValue::LongInt(CURRENT));
     table.insert(ID.into(), AMQPValue::LongString(message.id.to_string().into()));
     table.insert(FROM.into(), AMQPValue::LongString(from.into()));
-    table.insert(DESTINATION.into(), AMQPValue::LongString(message.destination.to_string().into()));
+    if !seen.contains(header::DESTINATION) {
+        let destination = message.destination.to_string();
+        table.insert(header::DESTINATION.into(), AMQPValue::LongString(destination.into()));
+    }
     if message.persistent {
         properties = properties.with_delivery_mode(2);
     }
@@ -334,6 +337,13 @@ pub(crate) fn copies(properties: &BasicProperties) -> impl Iterator<Item = &str>
         AMQPValue::LongString(key) => std::str::from_utf8(key.as_bytes()).ok(),
         _ => None,
     })
+}
+
+/// What a reply says of where it goes, in the table's `destination`: shown of replies alone, for of all other
+/// messages the server says where they went.
+pub(crate) fn wanted_destination(properties: &BasicProperties) -> Option<(ByteString, ByteString)> {
+    let destination = properties.headers().as_ref()?.inner().get(REPLY_DESTINATION)?;
+    text(destination).map(|destination| (REPLY_DESTINATION.into(), destination))
 }
 
 /// The message of a delivery that came to `destination`.

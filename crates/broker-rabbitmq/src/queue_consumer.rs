@@ -364,7 +364,12 @@ impl QueueConsumer {
         let Queues { metrics, settled, recent, outsize, names, replies, .. } = &*self.queues;
         let queue = &*self.source.queue;
         let received = match headers::read(&delivery.properties) {
-            Ok(received) => received,
+            Ok(mut received) => {
+                if subscription_names::is_reply(queue) {
+                    received.headers.extend(headers::wanted_destination(&delivery.properties));
+                }
+                received
+            }
             Err(skip) => {
                 metrics.skipped(skip);
                 return Some(Outcome::Ack);

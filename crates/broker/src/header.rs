@@ -18,6 +18,27 @@ const RESERVED: [&str; 8] = [
 /// What the names of the server's own headers begin with.
 const OURS: &str = "x-footbridge-";
 
+/// On a call of the application by a queue: the user's name.
+pub const USER: &str = "x-footbridge-user";
+
+/// On such a call: whether the user has proven to be that one, `true` or `false`.
+pub const AUTHENTICATED: &str = "x-footbridge-authenticated";
+
+/// On such a call: the session's id.
+pub const SESSION: &str = "x-footbridge-session";
+
+/// On such a call: the destination as the client spelled it. On any other message: the one it was sent to.
+pub const DESTINATION: &str = "x-footbridge-destination";
+
+/// On such a call: what is asked, `message` or `subscribe`.
+pub const CALL: &str = "x-footbridge-call";
+
+/// Whether a message may be given the header `name`, of those that are the server's, by the server's own parts.
+/// Whoever lets messages in has taken it from those of others.
+pub fn is_of_a_call(name: &str) -> bool {
+    [USER, AUTHENTICATED, SESSION, DESTINATION, CALL].contains(&name)
+}
+
 /// Whether a sender may not set the header `name`, in any way that a client reads as one of those.
 pub fn is_reserved(name: &str) -> bool {
     let name = as_read(name);

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use access::rules::Config as Rules;
 use anyhow::Context;
+use application::{Asked, RouteConfig};
+use broker::destination::Kind;
 use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
 use cluster::Nodes;
@@ -37,6 +39,10 @@ pub(crate) struct Command {
     /// Address and port for services, which speak gRPC [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS")]
     grpc: Option<SocketAddr>,
+    /// Where a service of yours implements footbridge.v1.Application, to be behind /app in place of the built-in
+    /// example, such as http://127.0.0.1:9090
+    #[arg(long, value_name = "URL")]
+    application: Vec<String>,
     /// Address and port for metrics and health [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
@@ -49,6 +55,12 @@ impl Command {
         config.gateway.stomp_listen = self.stomp.or(config.gateway.stomp_listen);
         config.notifier.listen = self.grpc.unwrap_or(config.notifier.listen);
         config.admin.listen = self.admin.unwrap_or(config.admin.listen);
+        let destinations = Destinations::new(&config.destinations);
+        if let Some(route) = route(self.application, &destinations) {
+            config.application.routes.retain(|other| other.prefix != route.prefix);
+            config.application.routes.push(route);
+            config.application.check(&destinations).context("--application")?;
+        }
         config.log.init()?;
         file_limit::fit(&mut config.gateway)?;
         serving::block_on(serve(config))
@@ -63,6 +75,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let presence = Arc::new(MemoryPresence::new(&config.presence, Boot::generate()));
     let nodes = Nodes::alone(broker.clone(), presence.clone(), serving::ANNOUNCER);
     let readiness = Readiness::follow(broker.state(), presence.state());
+    let routes =
+        (!config.application.routes.is_empty()).then(|| serving::routes(&config.application));
+    let application = serving::application(&config.application, &destinations, broker.clone())?;
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     let gateway = Gateway::bind(gateway::Parts {
@@ -75,7 +90,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         presence: presence.clone(),
         groups: presence,
         nodes: Arc::new(nodes),
-        application: Arc::new(Example),
+        application: application.unwrap_or_else(|| Arc::new(Example)),
     })
     .await
     .map_err(|taken| serving::taken(taken, &config.gateway, "with --stomp"))?;
@@ -91,11 +106,24 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         stomp: gateway.stomp_address()?,
         services: notifier.address()?,
         admin,
+        routes,
     };
     listening.greet(&config.gateway, &config.access);
     let stop = || stopping.clone().cancelled_owned();
     tokio::join!(gateway.run(stop()), notifier.run(stop()));
     Ok(())
+}
+
+/// All of the application's prefix goes to these equals, if there are any.
+fn route(urls: Vec<String>, destinations: &Destinations) -> Option<RouteConfig> {
+    let mut prefixes = destinations.prefixes();
+    let app = prefixes.find(|(_, kind)| *kind == Kind::App).map(|(prefix, _)| prefix.to_string());
+    (!urls.is_empty()).then(|| RouteConfig {
+        prefix: app.unwrap_or_else(|| "/app".to_owned()),
+        grpc: urls,
+        hook: Asked::Optional,
+        ..RouteConfig::default()
+    })
 }
 
 /// Where the node listens.
@@ -104,6 +132,8 @@ struct Listening {
     stomp: Option<SocketAddr>,
     services: SocketAddr,
     admin: Serving,
+    /// What is behind /app, if it is not the built-in example.
+    routes: Option<String>,
 }
 
 impl Listening {
@@ -124,6 +154,9 @@ impl Listening {
         }
         println!("  gRPC        http://{services}");
         println!("  Admin       {}", self.admin);
+        if let Some(routes) = &self.routes {
+            println!("  Application {routes}");
+        }
         let origins =
             if config.origins == Origins::any() { "any origin" } else { "the origins configured" };
         let destinations = match access.rules {

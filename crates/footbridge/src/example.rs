@@ -1,7 +1,7 @@
-//! The application that `footbridge dev` answers `/app` with: a small example.
+//! The application that `footbridge dev` answers `/app` with where no other is named: a small example.
 
 use async_trait::async_trait;
-use gateway::application::{Answer, Application, Call, CallError};
+use gateway::application::{Answer, Application, Call, CallError, Content, To};
 
 /// Sends what comes to `/app/message` to everyone at `/topic/public`.
 #[derive(Debug, Clone, Copy)]
@@ -9,17 +9,24 @@ pub(crate) struct Example;
 
 #[async_trait]
 impl Application for Example {
-    async fn call(&self, call: Call) -> Result<Vec<Answer>, CallError> {
+    async fn message(&self, call: Call) -> Result<Vec<Answer>, CallError> {
         match &*call.path {
             "message" => Ok(vec![Answer {
-                destination: "/topic/public".into(),
-                headers: call.headers,
-                body: call.body,
+                to: To::Destination("/topic/public".into()),
+                content: Content::new(call.headers, call.body),
             }]),
-            _ => Err(CallError::NoHandler {
-                path: call.path,
-                hint: "the built-in example handles /app/message only",
-            }),
+            _ => Err(no_handler(call)),
         }
+    }
+
+    async fn subscribe(&self, call: Call) -> Result<Vec<Content>, CallError> {
+        Err(no_handler(call))
+    }
+}
+
+fn no_handler(call: Call) -> CallError {
+    CallError::NoHandler {
+        destination: call.destination,
+        hint: ": the built-in example handles what is sent to /app/message only; name your own by --application",
     }
 }

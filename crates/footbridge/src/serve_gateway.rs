@@ -6,7 +6,8 @@ use std::sync::Arc;
 use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
 use cluster::Nodes;
-use gateway::{Gateway, Parts, application};
+use gateway::application::NoApplication;
+use gateway::{Gateway, Parts};
 use presence::{Boot, Presence, RedisPresence};
 use tokio::time::Instant;
 
@@ -41,6 +42,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let destinations = Destinations::new(&config.destinations);
     let access = serving::access(&config.access, &destinations)?;
     let rules = serving::in_force(&config.access);
+    let routes = serving::routes(&config.application);
     let drain = config.gateway.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let redis = serving::listed(&config.redis.urls);
@@ -50,6 +52,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
     let nodes = Nodes::of_gateway(broker.clone(), presence.clone(), serving::ANNOUNCER);
+    let application = serving::application(&config.application, &destinations, broker.clone())?;
     let gateway = Gateway::bind(Parts {
         config: config.gateway.clone(),
         stomp: config.stomp,
@@ -60,7 +63,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
         presence: presence.clone(),
         groups: presence,
         nodes: Arc::new(nodes),
-        application: Arc::new(application::NoApplication),
+        application: application.unwrap_or_else(|| Arc::new(NoApplication)),
     })
     .await
     .map_err(|taken| serving::taken(taken, &config.gateway, "as gateway.stomp_listen"))?;
@@ -72,6 +75,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     lines.extend(stomp.iter().map(|stomp| ("STOMP", stomp as &dyn Display)));
     lines.extend([("Admin", &admin as &dyn Display), ("RabbitMQ", &rabbitmq)]);
     lines.extend([("Redis", &redis as &dyn Display), ("Rules", &rules)]);
+    lines.push(("Application", &routes));
     serving::announce("gateway", &lines);
     let mut deadline = Instant::now();
     gateway

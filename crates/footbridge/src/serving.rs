@@ -14,9 +14,11 @@ use std::time::Duration;
 use access::Access;
 use access::rules::Otherwise;
 use anyhow::{Context, bail};
-use broker::{Destinations, PublisherId};
+use application::Routes;
+use broker::{Broker, Destinations, PublisherId};
 use broker_rabbitmq::RabbitMqBroker;
 use gateway::BindError;
+use gateway::application::Application;
 use presence::Boot;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -63,6 +65,35 @@ pub(crate) fn access(
         anyhow::Error::new(invalid).context(key)
     })?;
     Ok(Arc::new(access))
+}
+
+/// What answers application destinations, if anything is configured; `[application]` was checked when it was
+/// read, but its files may have gone. Must be called within the runtime.
+pub(crate) fn application(
+    config: &application::Config,
+    destinations: &Destinations,
+    broker: Arc<dyn Broker>,
+) -> anyhow::Result<Option<Arc<dyn Application>>> {
+    if config.routes.is_empty() {
+        return Ok(None);
+    }
+    let routes = Routes::start(config, destinations, &broker).map_err(|invalid| {
+        let key = format!("application.{}", invalid.key);
+        anyhow::Error::new(invalid).context(key)
+    })?;
+    Ok(Some(Arc::new(routes)))
+}
+
+/// Which services are behind which prefixes, on one line.
+pub(crate) fn routes(config: &application::Config) -> String {
+    let route = |route: &application::RouteConfig| match route.queue.is_empty() {
+        true => format!("{} by {}", route.prefix, route.grpc.join(" and ")),
+        false => format!("{} by the queue {}", route.prefix, route.queue),
+    };
+    match config.routes.is_empty() {
+        true => "none, so /app is refused".to_owned(),
+        false => config.routes.iter().map(route).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// Refuses what the notifier would not heed, and by which it would let in whom it should not.

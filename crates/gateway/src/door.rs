@@ -20,11 +20,12 @@ use tokio::time::Instant;
 
 use crate::clock::TICK;
 use crate::close::CloseReason;
+use crate::hook::Shown;
 use crate::relay::Refused;
 
 /// So long before the time to connect is over a wait ends: the clock rings within a tick, and a busy
 /// node may be late by more.
-const IN_TIME: Duration = TICK.saturating_mul(4);
+pub(crate) const IN_TIME: Duration = TICK.saturating_mul(4);
 
 /// See the module.
 pub(crate) struct Door {
@@ -38,7 +39,7 @@ pub(crate) struct Arrival {
     /// Where it connects from; behind a proxy that is the proxy's address.
     pub(crate) address: IpAddr,
     /// What its handshake showed, if anything; CONNECT takes it.
-    pub(crate) shown: Option<Box<Credentials>>,
+    pub(crate) shown: Option<Box<Shown>>,
     /// What it says it is, by `User-Agent`; CONNECT takes it.
     pub(crate) device: ByteString,
 }

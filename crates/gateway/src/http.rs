@@ -15,6 +15,7 @@ use websocket::Request;
 
 use crate::console;
 use crate::door::Arrival;
+use crate::hook::{self, Shown};
 use crate::node::{Admission, Node};
 use crate::session::Session;
 use crate::transport::WebSocket;
@@ -108,8 +109,12 @@ fn connect(
         query: (!query.is_empty()).then(|| query.into()),
         connect: Vec::new(),
     };
-    let any = shown.authorization.is_some() || shown.cookie.is_some() || shown.query.is_some();
-    let shown = any.then(|| Box::new(shown));
+    let seen = hook::wanted_headers(node.application.hook(), headers);
+    let any = shown.authorization.is_some()
+        || shown.cookie.is_some()
+        || shown.query.is_some()
+        || !seen.is_empty();
+    let shown = any.then(|| Box::new(Shown { credentials: shown, headers: seen }));
     let device = one(&header::USER_AGENT).map(ByteString::from).unwrap_or_default();
     let tasks = node.tasks.clone();
     tasks.spawn(take_over(Arc::clone(node), admission, upgrade, shown, device));
@@ -130,7 +135,7 @@ async fn take_over(
     node: Arc<Node>,
     admission: Admission,
     upgrade: OnUpgrade,
-    shown: Option<Box<Credentials>>,
+    shown: Option<Box<Shown>>,
     device: ByteString,
 ) {
     let upgraded: Upgraded = match upgrade.await {

@@ -124,7 +124,10 @@ fn write(
         if message.persistent {
             frame.header("persistent", "true");
         }
-        for (name, value) in &message.headers {
+        // Where a reply asks to go is for who asks for replies by itself.
+        for (name, value) in
+            message.headers.iter().filter(|(name, _)| **name != *header::DESTINATION)
+        {
             frame.header(name, value);
         }
         frame.finish(&message.body);

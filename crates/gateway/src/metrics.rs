@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
     delivery_seconds: Histogram,
     publishes: Family<Published, Counter>,
     confirm_seconds: Histogram,
+    application_calls: Family<Called, Counter>,
+    application_call_seconds: Histogram,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,6 +51,11 @@ struct Received {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Published {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Called {
     outcome: &'static str,
 }
 
@@ -88,6 +95,8 @@ impl Metrics {
             delivery_seconds: seconds(),
             publishes: Family::default(),
             confirm_seconds: seconds(),
+            application_calls: Family::default(),
+            application_call_seconds: seconds(),
         };
         for reason in CloseReason::ALL {
             drop(metrics.sessions_closed.get_or_create(&Closed { reason: reason.label() }));
@@ -153,6 +162,17 @@ impl Metrics {
             Unit::Seconds,
             self.delivery_seconds.clone(),
         );
+        gateway.register(
+            "application_calls",
+            "Calls of the application for SENDs and SUBSCRIBEs, by outcome",
+            self.application_calls.clone(),
+        );
+        gateway.register_with_unit(
+            "application_call",
+            "Time from a call of the application to the last confirm of what it answered",
+            Unit::Seconds,
+            self.application_call_seconds.clone(),
+        );
         let broker = registry.sub_registry_with_prefix("broker");
         broker.register("publishes", "Messages published, by outcome", self.publishes.clone());
         broker.register_with_unit(
@@ -187,6 +207,11 @@ impl Metrics {
 
     pub(crate) fn delivered(&self, after: Duration) {
         self.delivery_seconds.observe(after.as_secs_f64());
+    }
+
+    pub(crate) fn called(&self, outcome: &'static str, after: Duration) {
+        self.application_calls.get_or_create(&Called { outcome }).inc();
+        self.application_call_seconds.observe(after.as_secs_f64());
     }
 
     pub(crate) fn published(&self, outcome: PublishOutcome, after: Duration) {

@@ -4,7 +4,7 @@
 //! subscriptions; whatever may wait comes back as a future that owns all it needs. It knows whom the
 //! session belongs to, which a `renewal` moves on. `subscribe` opens
 //! subscriptions, by what `options` read from headers and the `feed` that follows; `publish` sends, with
-//! `replies` for a session's own answers; a `queue` holds what is delivered until `acknowledge` or the
+//! `replies` for a session's own answers; `call` asks the application; a `queue` holds what is delivered until `acknowledge` or the
 //! write settles it.
 //!
 //! Invariants
@@ -16,6 +16,7 @@
 //! Not here: the protocol (crate `stomp`), the fan-out of topics ([`Hub`](crate::hub::Hub)).
 
 mod acknowledge;
+mod call;
 mod error_note;
 mod feed;
 mod group;
@@ -34,8 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use access::Principal;
-use broker::{Destination, PublisherId};
+use broker::{Destination, Message, PublisherId};
 use bytestring::ByteString;
 use futures_util::future::{self, BoxFuture};
 use stomp::action::{Held, Publish, Subscribe, Unsubscribe};
@@ -43,17 +43,20 @@ use stomp::{Command, Version};
 use tokio::time::Instant;
 
 use self::acknowledge::nothing_to_acknowledge;
-pub(crate) use self::error_note::ErrorNote;
+pub(crate) use self::call::Asking;
+pub(crate) use self::error_note::{ERROR, ErrorNote};
 use self::publish::Replies;
-pub(crate) use self::publish::Sent;
+pub(crate) use self::publish::{Sent, SentTo};
 use self::queue::{Queue, Source};
 pub(crate) use self::refused::Refused;
 use self::replies::TempQueue;
 use self::seat::Seat;
-pub(crate) use self::subscribe::Opened;
-use self::subscribe::{Subscriber, room_for_queues};
+use self::subscribe::{AskedSubscription, Subscriber, room_for_queues};
+pub(crate) use self::subscribe::{Opened, OpenedBy};
+use crate::application::{Caller, Content};
 use crate::close::CloseReason;
 use crate::mailbox::Mailbox;
+use crate::message_frame;
 use crate::node::Node;
 use crate::transport::Framing;
 use crate::users::Registration;
@@ -67,7 +70,7 @@ pub(crate) struct Relay {
     mailbox: Arc<Mailbox>,
     framing: Framing,
     publisher: PublisherId,
-    principal: Arc<Principal>,
+    caller: Caller,
     registration: Registration,
     /// When the principal ends to be who it is; none is never.
     expires_at: Option<Instant>,
@@ -76,6 +79,8 @@ pub(crate) struct Relay {
     tag: ByteString,
     /// At most `max_subscriptions` of the STOMP session.
     shared: Vec<SharedSubscription>,
+    /// Likewise.
+    asked: Vec<AskedSubscription>,
     /// As `shared`, and at most `max_own_queues` for answers.
     queues: VecDeque<Queue>,
     /// How many deliveries the client got from queues.
@@ -98,12 +103,12 @@ impl Relay {
         node: Arc<Node>,
         mailbox: Arc<Mailbox>,
         framing: Framing,
-        principal: Principal,
+        caller: Caller,
         registration: Registration,
         version: Version,
         now: Instant,
     ) -> Self {
-        let session = registration.registered().id().as_str();
+        let session = &caller.session;
         Self {
             publisher: node.sessions.new_publisher(),
             tag: ByteString::from(session[session.len().saturating_sub(8)..].to_owned()),
@@ -111,10 +116,11 @@ impl Relay {
             node,
             mailbox,
             framing,
-            expires_at: renewal::deadline(&principal, now),
-            principal: Arc::new(principal),
+            expires_at: renewal::deadline(&caller.principal, now),
+            caller,
             version,
             shared: Vec::new(),
+            asked: Vec::new(),
             queues: VecDeque::new(),
             deliveries: 0,
             next_number: 0,
@@ -129,7 +135,7 @@ impl Relay {
         publish: Publish,
         receipted: bool,
     ) -> BoxFuture<'static, Result<Sent, Refused>> {
-        let mut checked = match publish::check(&self.node, &self.principal, &publish) {
+        let mut checked = match publish::check(&self.node, &self.caller.principal, &publish) {
             Ok(checked) => checked,
             Err(refused) => return Box::pin(future::err(refused)),
         };
@@ -152,7 +158,7 @@ impl Relay {
                 // A token is looked at when its turn comes.
                 Held::Publish(publish) if self.is_renewal(publish) => {}
                 Held::Publish(publish) => {
-                    let checked = publish::check(&self.node, &self.principal, publish)?;
+                    let checked = publish::check(&self.node, &self.caller.principal, publish)?;
                     new.extend(checked.replies.filter(|temp_queue| {
                         self.reply_to(temp_queue).is_none() && !new.contains(temp_queue)
                     }));
@@ -173,7 +179,7 @@ impl Relay {
     pub(crate) fn subscribe(
         &self,
         subscribe: Subscribe,
-    ) -> BoxFuture<'static, Result<Opened, Refused>> {
+    ) -> BoxFuture<'static, Result<OpenedBy, Refused>> {
         Box::pin(subscribe::open(self.subscriber(), subscribe))
     }
 
@@ -188,6 +194,11 @@ impl Relay {
                 let number = queue.number();
                 self.queues.push_back(queue);
                 number
+            }
+            Opened::Asked(asked) => {
+                let number = asked.number;
+                self.asked.push(asked);
+                Some(number)
             }
         };
         self.next_number = self.next_number.max(number.map_or(0, |number| number + 1));
@@ -206,6 +217,10 @@ impl Relay {
         self.shared.retain(|shared| {
             self.acknowledging_ended |= shared.number == number && shared.acknowledged;
             shared.number != number
+        });
+        self.asked.retain(|asked| {
+            self.acknowledging_ended |= asked.number == number && asked.shape.acknowledged;
+            asked.number != number
         });
         self.queues.retain_mut(|queue| {
             if queue.number() != Some(number) {
@@ -234,6 +249,14 @@ impl Relay {
             }
             !is_meant
         });
+        self.asked.retain(|asked| {
+            let is_meant = asked.destination == *destination;
+            if is_meant {
+                self.acknowledging_ended |= asked.shape.acknowledged;
+                ended.push(asked.number);
+            }
+            !is_meant
+        });
         self.queues.retain_mut(|queue| match queue.number() {
             Some(number) if queue.is_live() && queue.is_of(destination) => {
                 self.acknowledging_ended |= queue.is_acknowledged();
@@ -253,6 +276,7 @@ impl Relay {
     /// Ends all subscriptions, as [`unsubscribe`](Self::unsubscribe) does.
     pub(crate) fn leave(&mut self) {
         self.shared.clear();
+        self.asked.clear();
         self.queues.retain_mut(Queue::leave);
     }
 
@@ -274,6 +298,24 @@ impl Relay {
         Poll::Pending
     }
 
+    /// Posts what the application answered a subscription with, if that is still there.
+    pub(crate) fn answer(&self, number: u32, contents: Vec<Content>, now: Instant) {
+        let Some(asked) = self.asked.iter().find(|asked| asked.number == number) else { return };
+        for Content { headers, body, .. } in contents {
+            let mut message = Message::new(asked.destination.clone(), body);
+            message.headers = headers;
+            let text = str::from_utf8(&message.body).is_ok();
+            // Room or not: no more calls are made while there is none.
+            self.mailbox.post(message_frame::encode(&asked.shape, &message, false, text), now);
+            self.node.metrics.messages_sent.inc();
+        }
+    }
+
+    /// Whose the session is.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// When the oldest unsettled delivery will have been so for longer than `timeout`.
     pub(crate) fn ack_deadline(&self, timeout: Duration) -> Option<Instant> {
         let oldest = self.queues.iter().filter_map(Queue::unsettled_since).min()?;
@@ -292,7 +334,7 @@ impl Relay {
             framing: self.framing,
             version: self.version,
             publisher: self.publisher,
-            principal: Arc::clone(&self.principal),
+            caller: self.caller.clone(),
             registered: Arc::clone(self.registration.registered()),
             tag: self.tag.clone(),
             own_queues: self.own_queues(),

@@ -12,6 +12,7 @@
 //! - An idle session holds no timer and no buffer.
 //! - A session whose principal has expired ends, within a tick of the node's clock.
 
+mod calls;
 mod ending;
 mod outgoing;
 mod perform;
@@ -32,6 +33,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::coop;
 use tokio::time::Instant;
 
+use self::calls::Calls;
 use self::ending::End;
 use self::outgoing::Outgoing;
 use self::perform::Commit;
@@ -62,7 +64,9 @@ pub(crate) struct Session<T> {
     in_hand: Option<BoxFuture<'static, Performed>>,
     /// In the order they were asked for; beyond `max_unconfirmed` the client is not read.
     awaited: VecDeque<Awaited>,
-    /// What they take; from `max_unconfirmed_bytes` on the client is not read.
+    /// What of the application was asked; none before the first time.
+    calls: Option<Box<Calls>>,
+    /// What they and the calls take; from `max_unconfirmed_bytes` on the client is not read.
     awaited_bytes: usize,
     /// Whether the client is not read for now.
     paused: bool,
@@ -80,10 +84,10 @@ struct Awaited {
 enum Then {
     /// A SEND is confirmed.
     Sent { receipt: Option<ByteString> },
-    /// All that a COMMIT released is confirmed.
-    Committed { receipt: Option<ByteString> },
-    /// All before DISCONNECT is confirmed.
-    Disconnected { receipt: Option<ByteString> },
+    /// All that a COMMIT released is confirmed, and so many calls are answered.
+    Committed { receipt: Option<ByteString>, calls: u64 },
+    /// All before DISCONNECT is confirmed, and so many calls are answered.
+    Disconnected { receipt: Option<ByteString>, calls: u64 },
 }
 
 type Step<T = ()> = ControlFlow<End, T>;
@@ -110,6 +114,7 @@ impl<T: Transport> Session<T> {
             committing: None,
             in_hand: None,
             awaited: VecDeque::new(),
+            calls: None,
             awaited_bytes: 0,
             paused: false,
             node,
@@ -134,6 +139,7 @@ impl<T: Transport> Session<T> {
                 "closed"
             );
             self.node.metrics.closed(end.reason);
+            self.tell_application(end.reason);
             Box::pin(self.say_goodbye(end)).await;
         }
     }
@@ -161,6 +167,7 @@ impl<T: Transport> Session<T> {
         let now = Instant::now();
         let mut busy = self.poll_mailbox(cx, now)?;
         busy |= self.poll_in_hand(cx, now)?;
+        busy |= self.poll_calls(cx, now);
         busy |= self.poll_awaited(cx, now)?;
         // Receipts go out before the first delivery of a queue.
         busy |= self.say(now);
@@ -224,7 +231,13 @@ impl<T: Transport> Session<T> {
     /// Answers what the broker has confirmed, in the order it was asked for.
     fn poll_awaited(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
         let mut busy = false;
+        let answered = self.calls.as_ref().map_or(0, |calls| calls.answered());
         while let Some(first) = self.awaited.front_mut() {
+            if let Then::Committed { calls, .. } | Then::Disconnected { calls, .. } = first.then
+                && answered < calls
+            {
+                break;
+            }
             let Poll::Ready(result) = Pin::new(&mut first.confirm).poll(cx) else { break };
             let Some(Awaited { since, bytes, then, .. }) = self.awaited.pop_front() else { break };
             self.awaited_bytes -= bytes;
@@ -238,8 +251,8 @@ impl<T: Transport> Session<T> {
                     self.node.metrics.published(PublishOutcome::Failed, now - since);
                     return self.refuse(error.into(), receipt, now);
                 }
-                (Then::Committed { receipt }, _) => self.stomp.receipt(receipt.as_deref()),
-                (Then::Disconnected { receipt }, _) => {
+                (Then::Committed { receipt, .. }, _) => self.stomp.receipt(receipt.as_deref()),
+                (Then::Disconnected { receipt, .. }, _) => {
                     self.stomp.receipt(receipt.as_deref());
                     self.say(now);
                     return Step::Break(End {
@@ -339,11 +352,12 @@ impl<T: Transport> Session<T> {
         self.relay.as_ref()?.ack_deadline(self.node.config.ack_timeout)
     }
 
-    /// Whether the next action may be performed: none is in hand, not too much is unconfirmed, and
-    /// the client reads what it is sent.
+    /// Whether the next action may be performed: none is in hand, not too much is unconfirmed or
+    /// waits for the application, and the client reads what it is sent.
     fn may_act(&self) -> bool {
         self.in_hand.is_none()
             && self.awaited.len() < self.node.config.max_unconfirmed
+            && self.calls.as_ref().is_none_or(|calls| calls.have_room())
             && self.awaited_bytes < self.node.config.max_unconfirmed_byte_count()
             && self.mailbox.has_room()
     }

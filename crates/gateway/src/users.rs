@@ -12,6 +12,7 @@
 //!
 //! Not here: which node a message goes to (`cluster::Router`), how letters come in ([`inlet`](crate::inlet)).
 
+mod entering;
 mod registration;
 
 use std::collections::HashMap;
@@ -27,7 +28,8 @@ use presence::{Attributes, GroupName, Groups, Member, SessionId, Unavailable, Us
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-pub(crate) use self::registration::{Newcomer, Registration, register};
+pub(crate) use self::entering::enter;
+pub(crate) use self::registration::{Newcomer, Registration};
 use crate::mailbox::{Closing, Mailbox, Push};
 use crate::message_frame::{Shape, encode};
 use crate::metrics::Metrics;

@@ -240,10 +240,20 @@ impl Session {
 
     /// Sends RECEIPT, where one was asked for.
     pub fn receipt(&mut self, receipt: Option<&str>) {
+        self.receipt_with(receipt, &[]);
+    }
+
+    /// As [`receipt`](Self::receipt), saying something besides.
+    pub fn receipt_with(&mut self, receipt: Option<&str>, headers: &[(&str, &str)]) {
         if let Some(receipt) = receipt
             && !matches!(self.phase, Phase::Over)
         {
-            self.send(Command::Receipt, |frame| frame.header(header::RECEIPT_ID, receipt));
+            self.send(Command::Receipt, |frame| {
+                frame.header(header::RECEIPT_ID, receipt);
+                for (name, value) in headers {
+                    frame.header(name, value);
+                }
+            });
         }
     }
 

@@ -22,7 +22,9 @@ impl Config {
         let conflict = |section, key, why| Conflict { section, key, why };
         let destinations = Destinations::new(&self.destinations);
         let access = self.access.check(&destinations).err();
+        let application = self.application.check(&destinations).err();
         let of_sections = [
+            application.map(|wrong| conflict("application", wrong.key, wrong.why)),
             access.map(|wrong| conflict("access", wrong.key, wrong.why)),
             self.gateway.check().err().map(|wrong| conflict("gateway", wrong.key, wrong.why)),
             self.notifier.check().err().map(|wrong| conflict("notifier", wrong.key, wrong.why)),

@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) admin: admin::Config,
     /// Who clients are and what they may do.
     pub(crate) access: access::Config,
+    /// Which service is behind which prefix.
+    pub(crate) application: application::Config,
     /// Limits and heart-beats of STOMP sessions.
     pub(crate) stomp: stomp::Config,
     /// Limits of WebSockets.

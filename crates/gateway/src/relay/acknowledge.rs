@@ -40,7 +40,8 @@ impl Relay {
     pub(super) fn find(&self, of: &Acknowledged) -> Option<Found> {
         match of {
             Acknowledged::Token(token) if token.starts_with(SHARED_TOKEN) => {
-                let shared = self.shared.iter().any(|shared| shared.acknowledged);
+                let shared = self.shared.iter().any(|shared| shared.acknowledged)
+                    || self.asked.iter().any(|asked| asked.shape.acknowledged);
                 (shared || self.acknowledging_ended).then_some(Found::Nothing)
             }
             Acknowledged::Token(token) => {
@@ -69,7 +70,9 @@ impl Relay {
         });
         delivery.or_else(|| {
             let mut shared = self.shared.iter().filter(|shared| shared.acknowledged);
+            let mut asked = self.asked.iter().filter(|asked| asked.shape.acknowledged);
             let nothing = shared.any(|shared| meant(shared.number))
+                || asked.any(|asked| meant(asked.number))
                 || match subscription {
                     Some(number) => self.has_ended(number),
                     None => self.acknowledging_ended,
@@ -92,6 +95,7 @@ impl Relay {
         number < self.next_number
             && !queues.any(|queue| queue.number() == Some(number))
             && !self.shared.iter().any(|shared| shared.number == number)
+            && !self.asked.iter().any(|asked| asked.number == number)
     }
 
     /// Settles a delivery and, where an ACK is cumulative, those before it.

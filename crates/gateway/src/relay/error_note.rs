@@ -9,6 +9,12 @@ use crate::users::Registered;
 /// Where a session hears of it, within its user.
 pub(crate) const ERRORS: &str = "/queue/errors";
 
+/// The header that says what went wrong, for programs; receipts of what failed have it, too.
+pub(crate) const ERROR: &str = "error";
+
+/// The header that says which destination it is about.
+const ERROR_DESTINATION: &str = "error-destination";
+
 /// See the module.
 pub(crate) struct ErrorNote<'a> {
     /// One word for programs, in the header `error`.
@@ -22,16 +28,20 @@ pub(crate) struct ErrorNote<'a> {
 }
 
 impl ErrorNote<'_> {
-    /// Tells it to one session, if that is subscribed.
+    /// Tells it to one session of this task's, if that is subscribed.
     pub(crate) fn tell(&self, session: &Registered) {
+        session.tell(ERRORS, &self.content());
+    }
+
+    /// The message.
+    pub(crate) fn content(&self) -> Content {
         let mut headers = vec![
-            (ByteString::from_static("content-type"), ByteString::from_static("text/plain")),
-            (ByteString::from_static("error"), self.error.into()),
-            (ByteString::from_static("error-destination"), self.destination.into()),
+            (ERROR.into(), self.error.into()),
+            (ERROR_DESTINATION.into(), self.destination.into()),
+            (stomp::header::CONTENT_TYPE.into(), "text/plain".into()),
         ];
-        let receipt = self.receipt.map(|id| (ByteString::from_static("receipt-id"), id.into()));
-        headers.extend(receipt);
-        let body = self.text.to_owned().into();
-        session.tell(ERRORS, &Content { id: MessageId::new(), headers, body });
+        let receipt: Option<ByteString> = self.receipt.map(Into::into);
+        headers.extend(receipt.map(|id| (stomp::header::RECEIPT_ID.into(), id)));
+        Content { id: MessageId::new(), headers, body: self.text.to_owned().into() }
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn send(
     let node = &from.node;
     let group = named(name)?;
     let destination = Destination::Group(name.clone());
-    if node.access.asks_membership(&from.principal, Action::Send, &destination) {
+    if node.access.asks_membership(&from.caller.principal, Action::Send, &destination) {
         members_only(node, &from.registered, &group, Action::Send).await?;
     }
     let sent = node.router.to_group(from.publisher, &group, content, persistent);

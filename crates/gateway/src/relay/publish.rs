@@ -1,9 +1,7 @@
 //! SEND: from a client's frame to the broker, or to the application.
 
-use std::sync::Arc;
-
 use access::{Action, Principal};
-use broker::destination::{App, Verb};
+use broker::destination::Verb;
 use broker::{Confirm, Destination, Message, MessageId, QueueOptions, header};
 use bytestring::ByteString;
 use cluster::Content;
@@ -13,8 +11,7 @@ use stomp::{Command, Headers};
 use super::queue::Queue;
 use super::replies::{REPLY_TO, TempQueue};
 use super::subscribe::{Subscriber, room_for_queues};
-use super::{Refused, group, not_available, options, renewal, user};
-use crate::application::Call;
+use super::{Asking, Refused, call, group, not_available, options, renewal, user};
 use crate::node::Node;
 
 /// Where a SEND goes, and what it needs there.
@@ -26,12 +23,20 @@ pub(super) struct Checked {
     pub(super) replies: Option<TempQueue>,
 }
 
-/// A SEND that the broker has in hand.
+/// A SEND that is on its way.
 pub(crate) struct Sent {
-    /// The broker's word on it.
-    pub(crate) confirm: Confirm,
+    /// Who has it in hand.
+    pub(crate) to: SentTo,
     /// The queue for answers that was made for it, for the relay to hold.
     pub(crate) replies: Option<Queue>,
+}
+
+/// Who has a SEND in hand.
+pub(crate) enum SentTo {
+    /// The broker, whose word on it will come.
+    Broker(Confirm),
+    /// Nobody yet: the application is to be asked.
+    Application(Asking),
 }
 
 /// Where answers to a SEND go.
@@ -55,6 +60,9 @@ pub(super) fn check(
     let queue = match &destination {
         Destination::App(app) if renewal::is_own(&app.path) => {
             return Err(not_available(&destination));
+        }
+        Destination::App(_) if !node.application.is_there() => {
+            return Err(call::no_application(&publish.destination));
         }
         Destination::Queue(_) => options::queue(Command::Send, &publish.headers)?,
         _ => QueueOptions::default(),
@@ -86,20 +94,23 @@ pub(super) async fn publish(
     };
     let destination = match checked.destination {
         Destination::App(app) => {
-            let confirm = call(&from, app, publish, reply_to).await?;
-            return Ok(Sent { confirm, replies });
+            let Publish { destination, headers, body, receipt } = publish.detached();
+            let headers = own_headers(&headers, reply_to.as_ref());
+            let asking = Asking::new(&from, &destination, app, headers, body);
+            let to = SentTo::Application(asking.receipted(receipt, receipted));
+            return Ok(Sent { to, replies });
         }
         Destination::User(to) => {
             let persistent = is_persistent(&publish.headers, receipted);
-            let confirm =
-                user::send(&from, to, content(publish, reply_to.as_ref()), persistent).await?;
-            return Ok(Sent { confirm, replies });
+            let content = content(publish, reply_to.as_ref());
+            let confirm = user::send(node, publisher, to, content, persistent).await?;
+            return Ok(Sent { to: SentTo::Broker(confirm), replies });
         }
         Destination::Group(name) => {
             let persistent = is_persistent(&publish.headers, receipted);
             let content = content(publish, reply_to.as_ref());
             let confirm = group::send(&from, &name, content, persistent).await?;
-            return Ok(Sent { confirm, replies });
+            return Ok(Sent { to: SentTo::Broker(confirm), replies });
         }
         destination => destination,
     };
@@ -117,37 +128,13 @@ pub(super) async fn publish(
     message.persistent = is_persistent(&publish.headers, receipted);
     message.headers = own_headers(&publish.headers, reply_to.as_ref());
     let confirm = node.broker.publish(publisher, message).await?;
-    Ok(Sent { confirm, replies })
+    Ok(Sent { to: SentTo::Broker(confirm), replies })
 }
 
 /// What users and groups get of a SEND.
 fn content(publish: Publish, reply_to: Option<&ByteString>) -> Content {
     let headers = own_headers(&publish.headers, reply_to);
     Content { id: MessageId::new(), headers, body: publish.body }
-}
-
-/// Calls the application and publishes what it answers. The last answer's confirm stands for all:
-/// they are confirmed one after the other.
-async fn call(
-    from: &Subscriber,
-    app: App,
-    publish: Publish,
-    reply_to: Option<ByteString>,
-) -> Result<Confirm, Refused> {
-    let node = &from.node;
-    let call = Call {
-        principal: Arc::clone(&from.principal),
-        path: app.path,
-        headers: own_headers(&publish.headers, reply_to.as_ref()),
-        body: publish.body,
-    };
-    for answer in node.application.call(call).await? {
-        let destination = node.destinations.parse(&answer.destination, Verb::Send)?;
-        let mut message = Message::new(destination, answer.body);
-        message.headers = answer.headers;
-        node.broker.publish(from.publisher, message).await?.await?;
-    }
-    Ok(Confirm::known(Ok(())))
 }
 
 /// A message survives a broker's restart if the sender says so, or waits for a receipt and does not

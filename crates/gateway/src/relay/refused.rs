@@ -9,7 +9,6 @@ use broker::destination::{DestinationError, Problem};
 use broker::{ConfirmError, DeleteError, PublishError, SubscribeError};
 use stomp::{Fault, Title};
 
-use crate::application::CallError;
 use crate::close::CloseReason;
 
 /// See the module.
@@ -107,12 +106,6 @@ impl From<DeleteError> for Refused {
             _ => CloseReason::Protocol,
         };
         Self::new(reason, error.to_string())
-    }
-}
-
-impl From<CallError> for Refused {
-    fn from(error: CallError) -> Self {
-        Self::new(CloseReason::Protocol, error.to_string())
     }
 }
 

@@ -30,7 +30,7 @@ const OWN: &str = "~/";
 impl Relay {
     /// Whom the session belongs to.
     pub(crate) fn principal(&self) -> &Principal {
-        &self.principal
+        &self.caller.principal
     }
 
     /// When the principal expires.
@@ -59,7 +59,7 @@ impl Relay {
         publish: Publish,
         address: IpAddr,
     ) -> BoxFuture<'static, Result<Principal, Refused>> {
-        let (node, current) = (Arc::clone(&self.node), Arc::clone(&self.principal));
+        let (node, current) = (Arc::clone(&self.node), Arc::clone(&self.caller.principal));
         Box::pin(async move {
             let token = token(&publish).ok_or_else(|| {
                 Refused::titled(
@@ -75,7 +75,7 @@ impl Relay {
     /// The session belongs to this principal from `now` on.
     pub(crate) fn renewed(&mut self, principal: Principal, now: Instant) {
         self.expires_at = deadline(&principal, now);
-        self.principal = Arc::new(principal);
+        self.caller.principal = Arc::new(principal);
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use access::{Action, Principal};
-use broker::destination::{Topic, UserDestination, Verb};
-use broker::{Destination, Feed, PublisherId, SubscribeRequest};
+use access::Action;
+use broker::destination::{App, Topic, UserDestination, Verb};
+use broker::{Destination, Feed, PublisherId, SubscribeRequest, header};
+use bytes::Bytes;
 use bytestring::ByteString;
 use stomp::action::{AckMode, Subscribe};
 use stomp::{Command, Version};
@@ -12,11 +13,13 @@ use stomp::{Command, Version};
 use super::options::{Asked, bad};
 use super::queue::{Queue, Source};
 use super::seat::Seat;
-use super::{Refused, feed, group, not_available, user};
+use super::{Asking, Refused, call, feed, group, renewal, user};
+use crate::application::Caller;
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::mailbox::Mailbox;
 use crate::message_frame::{Shape, Shown};
+use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::transport::Framing;
 use crate::users::Registered;
@@ -27,6 +30,38 @@ pub(crate) enum Opened {
     Shared { number: u32, acknowledged: bool, seat: Seat },
     /// To a queue.
     Queue(Queue),
+    /// To what the application answers, once.
+    Asked(AskedSubscription),
+}
+
+/// A subscription that was opened, and the call that its SUBSCRIBE makes, if it makes one.
+pub(crate) struct OpenedBy {
+    pub(crate) opened: Opened,
+    pub(crate) asking: Option<(u32, Asking)>,
+}
+
+/// A subscription that is answered once.
+pub(crate) struct AskedSubscription {
+    pub(super) number: u32,
+    pub(super) destination: Destination,
+    pub(super) shape: Shape,
+    _counted: Counted,
+}
+
+/// Counts a subscription for as long as it is there.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.subscriptions.inc();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.subscriptions.dec();
+    }
 }
 
 /// Who subscribes: all of a session that a subscription needs.
@@ -36,7 +71,7 @@ pub(super) struct Subscriber {
     pub(super) framing: Framing,
     pub(super) version: Version,
     pub(super) publisher: PublisherId,
-    pub(super) principal: Arc<Principal>,
+    pub(super) caller: Caller,
     pub(super) registered: Arc<Registered>,
     /// As [`Relay`](super::Relay) has it.
     pub(super) tag: ByteString,
@@ -45,7 +80,10 @@ pub(super) struct Subscriber {
 }
 
 /// Opens the subscription that a SUBSCRIBE asks for.
-pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result<Opened, Refused> {
+pub(super) async fn open(
+    subscriber: Subscriber,
+    subscribe: Subscribe,
+) -> Result<OpenedBy, Refused> {
     let node = &subscriber.node;
     if let Some(selector) = subscribe.headers.get("selector") {
         let selector: String = selector.chars().take(100).collect();
@@ -61,13 +99,13 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
         return Err(bad(Command::Subscribe, stomp::header::ID, id, right));
     }
     let destination = node.destinations.parse(&subscribe.destination, Verb::Subscribe)?;
-    node.access.check(&subscriber.principal, Action::Subscribe, &destination)?;
-    if let Destination::App(_) = destination {
-        return Err(not_available(&destination));
+    node.access.check(&subscriber.caller.principal, Action::Subscribe, &destination)?;
+    if let Destination::App(app) = destination {
+        return ask(&subscriber, subscribe, app);
     }
     let asked = Asked::of(&subscribe.headers)?;
     let prefetch = prefetch(&subscribe, &node.config)?;
-    let principal = &subscriber.principal;
+    let principal = &subscriber.caller.principal;
     let feed = feed::choose(&node.access, principal, &subscribe, &destination, &asked)?;
     let acknowledged = subscribe.ack != AckMode::Auto;
     let shape = Shape {
@@ -82,17 +120,17 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
     let source = match (&destination, &feed) {
         (Destination::User(UserDestination { path, .. }), _) => {
             let seat = user::subscribe(&subscriber, number, path.clone(), shape).await?;
-            return Ok(Opened::Shared { number, acknowledged, seat });
+            return Ok(Opened::Shared { number, acknowledged, seat }.into());
         }
         (Destination::Group(name), _) => {
             let seat = group::subscribe(&subscriber, name, shape).await?;
-            return Ok(Opened::Shared { number, acknowledged, seat });
+            return Ok(Opened::Shared { number, acknowledged, seat }.into());
         }
         (Destination::Topic(_) | Destination::Exchange { .. }, Feed::Shared) => {
             let hub = Arc::clone(&node.hub);
             let seat = hub.subscribe(destination, shape, Arc::clone(&subscriber.mailbox)).await?;
             let seat = Seat::Hub(seat);
-            return Ok(Opened::Shared { number, acknowledged, seat });
+            return Ok(Opened::Shared { number, acknowledged, seat }.into());
         }
         // As with RabbitMQ's plugin only topics give up what they keep by UNSUBSCRIBE.
         (Destination::Topic(_), Feed::Kept { .. } | Feed::Named(_)) => Source::Kept,
@@ -113,7 +151,44 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
     let subscription = node.broker.subscribe(request).await?;
     let (number, ack) = (Some(number), subscribe.ack);
     let queue = Queue::new(&subscriber, subscription, number, ack, shape, source, destination);
-    Ok(Opened::Queue(queue))
+    Ok(Opened::Queue(queue).into())
+}
+
+/// Opens a subscription that the application answers.
+fn ask(subscriber: &Subscriber, subscribe: Subscribe, app: App) -> Result<OpenedBy, Refused> {
+    let node = &subscriber.node;
+    if !node.application.is_there() || renewal::is_own(&app.path) {
+        return Err(call::no_application(&subscribe.destination));
+    }
+    let shape = Shape {
+        framing: subscriber.framing,
+        version: subscriber.version,
+        compat: node.config.compat,
+        subscription: subscribe.id,
+        shown: Shown::AsSubscribed(subscribe.destination.clone()),
+        acknowledged: subscribe.ack != AckMode::Auto,
+    };
+    let own = subscribe
+        .headers
+        .iter()
+        .filter(|(name, _)| !header::is_reserved(name) && **name != *stomp::header::ID);
+    let headers = own.map(|(name, value)| (name.to_string().into(), value.to_string().into()));
+    let asked = AskedSubscription {
+        number: subscribe.number,
+        destination: Destination::App(app.clone()),
+        shape,
+        _counted: Counted::new(&node.metrics),
+    };
+    let asking =
+        Asking::new(subscriber, &subscribe.destination, app, headers.collect(), Bytes::new())
+            .receipted(subscribe.receipt, false);
+    Ok(OpenedBy { asking: Some((asked.number, asking)), opened: Opened::Asked(asked) })
+}
+
+impl From<Opened> for OpenedBy {
+    fn from(opened: Opened) -> Self {
+        Self { opened, asking: None }
+    }
 }
 
 /// Whether a session may have so many queues of its own.

@@ -1,7 +1,7 @@
 //! Destinations of users: SUBSCRIBE to one's own, SEND to anybody's.
 
-use broker::Confirm;
 use broker::destination::UserDestination;
+use broker::{Confirm, PublisherId};
 use bytestring::ByteString;
 use cluster::{Content, Outbound, SendError};
 use presence::{SessionId, UserName};
@@ -12,6 +12,7 @@ use super::subscribe::Subscriber;
 use super::{PATIENCE, Refused};
 use crate::close::CloseReason;
 use crate::message_frame::Shape;
+use crate::node::Node;
 
 /// Subscribes to `path` within the session's own user. On return presence knows the session, letters reach
 /// the node, and so nothing that is sent from now on is missed.
@@ -28,7 +29,8 @@ pub(super) async fn subscribe(
 
 /// Sends to a user, or to the session whose id stands in the user's place.
 pub(super) async fn send(
-    from: &Subscriber,
+    node: &Node,
+    publisher: PublisherId,
     to: UserDestination,
     content: Content,
     persistent: bool,
@@ -37,9 +39,9 @@ pub(super) async fn send(
     // Parsed for SEND it always has a name.
     let name = name.unwrap_or_default();
     let outbound = Outbound { path, audience: Vec::new(), content, persistent };
-    let (router, publisher) = (&from.node.router, from.publisher);
+    let router = &node.router;
     let session = SessionId::new(name.clone()).ok();
-    let session = session.filter(|id| from.node.nodes.by_name(id.node_name()).is_some());
+    let session = session.filter(|id| node.nodes.by_name(id.node_name()).is_some());
     let sent = async {
         let sent = match (session, UserName::new(name)) {
             (Some(id), _) => router.to_sessions(publisher, &[id], &outbound).await?,

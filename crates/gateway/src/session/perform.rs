@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use access::Credentials;
 use broker::Confirm;
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
@@ -40,10 +39,10 @@ impl<T: Transport> Session<T> {
             (Action::Connect(connect), _) => {
                 let node = Arc::clone(&self.node);
                 let address = self.arrival.address;
-                let shown = self.arrival.shown.take().map(|shown| *shown).unwrap_or_default();
+                let mut shown = self.arrival.shown.take().map(|shown| *shown).unwrap_or_default();
                 let headers = connect.headers.iter();
-                let connect = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
-                let credentials = Credentials { connect, ..shown };
+                shown.credentials.connect =
+                    headers.map(|(name, value)| (name.clone(), value.clone())).collect();
                 let connect_by = self.stomp.poll_timeout().map_or(now, Instant::from_std);
                 let newcomer = Newcomer {
                     id: self.admission.id().clone(),
@@ -53,12 +52,7 @@ impl<T: Transport> Session<T> {
                     annotations: Attributes::new(),
                 };
                 self.in_hand = Some(Box::pin(async move {
-                    let entered = async {
-                        let principal = node.door.enter(address, &credentials, connect_by).await?;
-                        let registered = users::register(&node, &principal, newcomer, connect_by);
-                        Ok((registered.await?, principal))
-                    };
-                    Performed::Connected(entered.await)
+                    Performed::Connected(users::enter(&node, newcomer, shown, connect_by).await)
                 }));
             }
             (Action::Publish(publish), Some(relay)) => {
@@ -99,7 +93,8 @@ impl<T: Transport> Session<T> {
                 self.committing = Some(Commit { held: held.into(), receipt });
             }
             (Action::Disconnect { receipt }, _) => {
-                self.await_all(Then::Disconnected { receipt }, now);
+                let calls = self.asked();
+                self.await_all(Then::Disconnected { receipt, calls }, now);
             }
             // The protocol gives none of these before CONNECT was accepted.
             (
@@ -131,7 +126,8 @@ impl<T: Transport> Session<T> {
             None => {
                 let receipt = commit.receipt.take();
                 self.committing = None;
-                self.await_all(Then::Committed { receipt }, now);
+                let calls = self.asked();
+                self.await_all(Then::Committed { receipt, calls }, now);
             }
         }
     }

@@ -9,14 +9,15 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{Awaited, Busy, Session, Step, Then};
+use crate::application::Caller;
 use crate::metrics::PublishOutcome;
-use crate::relay::{Opened, Refused, Relay, Sent};
+use crate::relay::{Opened, OpenedBy, Refused, Relay, Sent, SentTo};
 use crate::transport::Transport;
 use crate::users::Registration;
 
 /// See the module.
 pub(super) enum Performed {
-    Connected(Result<(Registration, Principal), Refused>),
+    Connected(Result<(Registration, Caller), Refused>),
     Published {
         result: Result<Sent, Refused>,
         receipt: Option<ByteString>,
@@ -29,7 +30,7 @@ pub(super) enum Performed {
         receipt: Option<ByteString>,
     },
     Subscribed {
-        result: Result<Opened, Refused>,
+        result: Result<OpenedBy, Refused>,
         receipt: Option<ByteString>,
     },
     Unsubscribed {
@@ -47,7 +48,8 @@ impl<T: Transport> Session<T> {
         };
         self.in_hand = None;
         match performed {
-            Performed::Connected(Ok((registration, principal))) => {
+            Performed::Connected(Ok((registration, caller))) => {
+                let principal = &caller.principal;
                 tracing::debug!(
                     session = %self.admission.id(),
                     principal = &*principal.name,
@@ -59,7 +61,7 @@ impl<T: Transport> Session<T> {
                     Arc::clone(&self.node),
                     Arc::clone(&self.mailbox),
                     self.transport.framing(),
-                    principal,
+                    caller,
                     registration,
                     self.stomp.version(),
                     now,
@@ -70,10 +72,14 @@ impl<T: Transport> Session<T> {
                 if let (Some(relay), Some(replies)) = (&mut self.relay, sent.replies) {
                     relay.hold(Opened::Queue(replies));
                 }
-                let confirm = sent.confirm;
-                let then = Then::Sent { receipt };
-                self.awaited_bytes += bytes;
-                self.awaited.push_back(Awaited { confirm, since, bytes, then });
+                match sent.to {
+                    SentTo::Broker(confirm) => {
+                        let then = Then::Sent { receipt };
+                        self.awaited_bytes += bytes;
+                        self.awaited.push_back(Awaited { confirm, since, bytes, then });
+                    }
+                    SentTo::Application(asking) => self.ask(asking, None, receipt, bytes),
+                }
             }
             Performed::Published { result: Err(refused), receipt, since, .. } => {
                 self.node.metrics.published(PublishOutcome::Failed, now - since);
@@ -90,11 +96,14 @@ impl<T: Transport> Session<T> {
                 }
                 self.stomp.receipt(receipt.as_deref());
             }
-            Performed::Subscribed { result: Ok(opened), receipt } => {
+            Performed::Subscribed { result: Ok(OpenedBy { opened, asking }), receipt } => {
                 if let Some(relay) = &mut self.relay {
                     relay.hold(opened);
                 }
-                self.stomp.receipt(receipt.as_deref());
+                match asking {
+                    None => self.stomp.receipt(receipt.as_deref()),
+                    Some((number, asking)) => self.ask(asking, Some(number), receipt, 0),
+                }
             }
             Performed::Unsubscribed { result: Ok(()), receipt } => {
                 self.stomp.receipt(receipt.as_deref());

@@ -13,14 +13,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::{Registered, TooMany};
-use crate::clock::TICK;
 use crate::close::CloseReason;
 use crate::mailbox::Mailbox;
 use crate::node::Node;
 use crate::relay::Refused;
-
-/// So long before the time to connect is over a wait ends, so that the client hears why.
-const IN_TIME: Duration = TICK.saturating_mul(4);
 
 /// How long until this node says again how it is.
 const RETRY: Duration = Duration::from_millis(500);
@@ -47,12 +43,12 @@ pub(crate) struct Newcomer {
 /// particular is known on this node alone: its id says which node that is.
 ///
 /// # Errors
-/// What its client is told, `connect_by` at the latest.
-pub(crate) async fn register(
+/// What its client is told, at `latest`.
+pub(super) async fn register(
     node: &Arc<Node>,
     principal: &Principal,
     newcomer: Newcomer,
-    connect_by: Instant,
+    latest: Instant,
 ) -> Result<Registration, Refused> {
     let Newcomer { id, mailbox, address, device, annotations } = newcomer;
     let user = match principal.authentication {
@@ -90,7 +86,6 @@ pub(crate) async fn register(
         Ok(()) => Ok(registration),
         Err(RegisterError::Unavailable(why)) => {
             tracing::debug!(%why, "a session is not in presence yet");
-            let latest = connect_by.checked_sub(IN_TIME).unwrap_or(connect_by);
             unsynced(node, latest).await?;
             Ok(registration)
         }

@@ -95,6 +95,27 @@ impl Node {
         config: Config,
         stomp: stomp::Config,
     ) -> Self {
+        let application = Arc::new(application::NoApplication);
+        Self::start_behind(application, access, broker, config, stomp).await
+    }
+
+    /// Starts a node with this application, open to everything.
+    pub(crate) async fn start_with_application(
+        application: Arc<dyn application::Application>,
+        stomp: stomp::Config,
+    ) -> Self {
+        let broker = Arc::new(EmbeddedBroker::new(broker_embedded::Config::default()));
+        let access = access::Config { rules: Rules::Open, ..access::Config::default() };
+        Self::start_behind(application, access, broker, config(), stomp).await
+    }
+
+    async fn start_behind(
+        application: Arc<dyn application::Application>,
+        access: access::Config,
+        broker: Arc<dyn Broker>,
+        config: Config,
+        stomp: stomp::Config,
+    ) -> Self {
         let destinations = Destinations::default();
         let presence = Arc::new(MemoryPresence::new(&PresenceConfig::default(), Boot::generate()));
         let nodes = Arc::new(Nodes::alone(broker.clone(), presence.clone(), ANNOUNCER));
@@ -110,7 +131,7 @@ impl Node {
             presence: presence.clone(),
             groups: presence.clone(),
             nodes,
-            application: Arc::new(application::NoApplication),
+            application,
         })
         .await
         .unwrap();
@@ -349,6 +370,12 @@ impl Client {
         .await;
         let receipt = self.frame().await;
         assert_eq!(receipt.command, Command::Receipt, "{receipt:?}");
+    }
+
+    /// Publishes to a topic that it is subscribed to, and waits for the message.
+    pub(crate) async fn publish_confirmed_by_message(&mut self, destination: &str, body: &str) {
+        self.publish(destination, body.to_owned()).await;
+        assert_eq!(self.body().await, body);
     }
 
     /// The next frame.

@@ -1,4 +1,5 @@
-//! A broker that records what it is asked for, and does what a test says.
+//! A broker that records what it is asked for, and does what a test says. What nodes have among themselves is
+//! no affair of the test's, and goes to another one.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use broker::{
     Destinations, Feed, Message, Outcome, PublishError, PublisherId, QueueOptions, Settle,
     SubscribeError, SubscribeRequest, Subscription,
 };
+use broker_embedded::EmbeddedBroker;
 use bytestring::ByteString;
 use gateway::Config;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +22,8 @@ use super::Node;
 pub(crate) struct Recorder {
     state: watch::Sender<BrokerState>,
     record: Arc<Mutex<Record>>,
+    /// For the nodes.
+    nodes: EmbeddedBroker,
 }
 
 #[derive(Default)]
@@ -55,10 +59,15 @@ pub(crate) fn to(destination: &str, body: &'static str) -> Message {
     Message::new(Destinations::default().parse(destination, Verb::Send).unwrap(), body)
 }
 
+fn is_for_nodes(destination: &Destination) -> bool {
+    matches!(destination, Destination::Topic(topic) if *topic.prefix() == *cluster::NODES)
+}
+
 impl Recorder {
     fn new() -> Arc<Self> {
         let state = watch::Sender::new(BrokerState::up());
-        Arc::new(Self { state, record: Arc::default() })
+        let nodes = EmbeddedBroker::new(broker_embedded::Config::default());
+        Arc::new(Self { state, record: Arc::default(), nodes })
     }
 
     fn record(&self) -> std::sync::MutexGuard<'_, Record> {
@@ -131,7 +140,10 @@ impl Recorder {
 
 #[async_trait]
 impl Broker for Recorder {
-    async fn publish(&self, _: PublisherId, message: Message) -> Result<Confirm, PublishError> {
+    async fn publish(&self, from: PublisherId, message: Message) -> Result<Confirm, PublishError> {
+        if is_for_nodes(&message.destination) {
+            return self.nodes.publish(from, message).await;
+        }
         let mut record = self.record();
         record.calls.push(format!("publish {}", message.destination));
         record.messages.push(message);
@@ -143,6 +155,9 @@ impl Broker for Recorder {
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, SubscribeError> {
+        if is_for_nodes(&request.destination) {
+            return self.nodes.subscribe(request).await;
+        }
         let mut record = self.record();
         record.calls.push(format!("subscribe {} {}", request.destination, feed(&request.feed)));
         if let Some(error) = record.on_subscribe.take() {
