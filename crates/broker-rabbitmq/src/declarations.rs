@@ -10,6 +10,7 @@
 //! Not here: the operations themselves (`operation`); what ought to be declared, and when.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::declared_queues::DeclaredQueues;
 use crate::link::{Failure, Link, Links, current};
+use crate::names::Names;
 use crate::operation::{Operation, Operations};
 use crate::proofs::{Proof, Proofs};
 use crate::queue_spec::QueueSpec;
@@ -29,6 +31,7 @@ const MEMORY: usize = 10_000;
 /// The declarations of one node.
 #[derive(Debug)]
 pub(crate) struct Declarations {
+    names: Arc<Names>,
     links: Links,
     /// The longest pause before a target is asked for once more.
     pause: Duration,
@@ -48,7 +51,7 @@ pub(crate) struct Declarations {
 pub(crate) enum Target {
     /// The queue of this name as it was declared, else durable.
     Queue(ByteString),
-    /// A durable topic exchange of this name.
+    /// A durable exchange of this name that is ours.
     Exchange(ByteString),
     /// An exchange that others declare, and that may be published to; the empty name is the default
     /// exchange. It is asked for and never declared.
@@ -66,11 +69,11 @@ struct Known {
 }
 
 impl Declarations {
-    pub(crate) fn new(links: Links, pause: Duration, proofs: Proofs) -> Self {
+    pub(crate) fn new(names: Arc<Names>, links: Links, pause: Duration, proofs: Proofs) -> Self {
         let (operations, seal) = (Operations::default(), Seal::default());
         let (queues, known, by_key) =
             (DeclaredQueues::default(), Mutex::default(), Mutex::default());
-        Self { links, pause, operations, proofs, seal, queues, known, by_key }
+        Self { names, links, pause, operations, proofs, seal, queues, known, by_key }
     }
 
     /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away, or cannot have it
@@ -101,7 +104,9 @@ impl Declarations {
     async fn declare(&self, link: &Link, target: &Target) -> Result<(), Failure> {
         let operation = match target {
             Target::Queue(name) => self.queues.spec(name).declare(name),
-            Target::Exchange(name) => Operation::DeclareExchange { name },
+            Target::Exchange(name) => {
+                Operation::DeclareExchange { name, kind: self.names.kind(name) }
+            }
             Target::Foreign(name) => {
                 if self.proofs.prove(name, None).await? == Proof::ByKey {
                     self.ask_by_key(name);

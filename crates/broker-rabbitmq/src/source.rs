@@ -4,7 +4,8 @@
 //! Invariants
 //! - What RabbitMQ would close a shared channel over, or take for something else, is refused here: names
 //!   that are too long or empty, arguments of the wrong type.
-//! - The queues by which a node gets its own topics are nobody's source.
+//! - The queues by which a node gets its own topics are nobody's source, and neither are the exchanges
+//!   that the nodes have among themselves, by name.
 //!
 //! Not here: declaring, binding and consuming (`queue_consumer`).
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::destination::Topic;
+use broker::internal::Internal;
 use broker::{Destination, Feed, QueueOptions, SubscribeError, SubscribeRequest};
 use bytestring::ByteString;
 use lapin::message::Delivery;
@@ -134,6 +136,9 @@ impl Sources {
                     instead: "its prefix is longer than the name of an exchange may be",
                 })?;
                 let binding = SourceBinding { exchange, key: topic.key().clone(), ours: true };
+                if Internal::of(topic.prefix()) == Some(Internal::Entrance) {
+                    return self.entrance(binding, options);
+                }
                 self.bound(binding, Shown::Topics, feed, options)
             }
             Destination::Exchange { exchange, .. } if exchange.is_empty() => {
@@ -142,6 +147,11 @@ impl Sources {
                      binding for each queue and no other; subscribe to the queue"
                         .to_owned(),
                 ))
+            }
+            Destination::Exchange { exchange, .. } if self.names.is_nodes_exchange(exchange) => {
+                Err(SubscribeError::Refused(format!(
+                    "ACCESS_REFUSED - exchange '{exchange}' is the nodes' own: use another exchange"
+                )))
             }
             Destination::Exchange { exchange, key } => {
                 check_length(exchange)?;
@@ -210,6 +220,22 @@ impl Sources {
         };
         let origin = Origin::Declared(self.declared(options, usual)?);
         Ok(Source { queue, origin, binding: Some(binding), shown, end, settling })
+    }
+
+    /// The one queue in which it waits what services send to users, whoever takes it from there.
+    fn entrance(
+        &self,
+        binding: SourceBinding,
+        options: &QueueOptions,
+    ) -> Result<Source, SubscribeError> {
+        Ok(Source {
+            queue: self.names.entrance(),
+            origin: Origin::Declared(self.declared(options, Usual::Stays)?),
+            binding: Some(binding),
+            shown: Shown::Topics,
+            end: AtEnd::Stays,
+            settling: Settling::Subscriber,
+        })
     }
 
     fn declared(&self, options: &QueueOptions, usual: Usual) -> Result<QueueSpec, SubscribeError> {
@@ -344,6 +370,10 @@ mod tests {
             (SubscribeRequest::new(default, 1), "ACCESS_REFUSED - operation not permitted on the"),
             (request("/amq/queue/footbridge.topic.x.1", Feed::Shared), "a node's own"),
             (named("footbridge.direct.x.1"), "a node's own"),
+            (named("footbridge.to"), "a node's own"),
+            (request("/queue/footbridge.to", Feed::Shared), "a node's own"),
+            (request("/exchange/footbridge.direct/all", Feed::Own), "the nodes' own"),
+            (request("/exchange/footbridge.to/#", Feed::Own), "the nodes' own"),
             (named("amq.x"), "begin with amq."),
             (named(""), "has a name"),
             (named(&"x".repeat(256)), "longer than the limit of 255"),

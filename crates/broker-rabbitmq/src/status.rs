@@ -29,6 +29,8 @@ pub(crate) enum Part {
     Consume,
     /// The node's topic queue.
     TopicQueue,
+    /// The node's queue of letters, once there is a use for it.
+    LetterQueue,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,7 @@ struct Parts {
     publish: Link,
     consume: Link,
     topic_queue: Link,
+    letter_queue: Link,
     gaps: u64,
 }
 
@@ -43,7 +46,14 @@ impl Status {
     /// Down, until every part has said otherwise.
     pub(crate) fn new() -> Self {
         let down = || Link::Down("not connected to RabbitMQ yet".to_owned());
-        let parts = Parts { publish: down(), consume: down(), topic_queue: down(), gaps: 0 };
+        let parts = Parts {
+            publish: down(),
+            consume: down(),
+            topic_queue: down(),
+            // Most processes never need one, and who does waits for it.
+            letter_queue: Link::Up,
+            gaps: 0,
+        };
         let state = watch::Sender::new(parts.state());
         Self { parts: Mutex::new(parts), state }
     }
@@ -111,11 +121,12 @@ impl Parts {
             Part::Publish => &mut self.publish,
             Part::Consume => &mut self.consume,
             Part::TopicQueue => &mut self.topic_queue,
+            Part::LetterQueue => &mut self.letter_queue,
         }
     }
 
     fn state(&self) -> BrokerState {
-        let all = [&self.publish, &self.consume, &self.topic_queue];
+        let all = [&self.publish, &self.consume, &self.topic_queue, &self.letter_queue];
         let worst = all
             .iter()
             .find(|link| matches!(link, Link::Down(_)))
