@@ -305,7 +305,7 @@ impl Broker for RabbitMqBroker {
     /// Waits for RabbitMQ up to `subscribe_timeout`.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, SubscribeError> {
         match (&request.destination, &request.feed) {
-            (Destination::Topic(topic), Feed::Shared) => {
+            (Destination::Topic(topic), Feed::Shared) if !source::is_entrance(topic) => {
                 let topics = match Collected::of(topic) {
                     Collected::Topics => &self.topics,
                     Collected::Letters => &self.letters,

@@ -136,7 +136,7 @@ impl Sources {
                     instead: "its prefix is longer than the name of an exchange may be",
                 })?;
                 let binding = SourceBinding { exchange, key: topic.key().clone(), ours: true };
-                if Internal::of(topic.prefix()) == Some(Internal::Entrance) {
+                if is_entrance(topic) {
                     return self.entrance(binding, options);
                 }
                 self.bound(binding, Shown::Topics, feed, options)
@@ -255,6 +255,11 @@ impl Sources {
         }
         Ok(())
     }
+}
+
+/// Whether what is sent to `topic` waits in one queue for whoever takes it, whatever feed that asks for.
+pub(crate) fn is_entrance(topic: &Topic) -> bool {
+    Internal::of(topic.prefix()) == Some(Internal::Entrance)
 }
 
 fn check_length(name: &str) -> Result<(), SubscribeError> {
