@@ -390,7 +390,12 @@ impl QueueConsumer {
                     metrics.duplicates.inc();
                     return Some(outcome);
                 }
-                let message = Arc::new(headers::message(received, destination, &mut delivery));
+                let mut message = headers::message(received, destination, &mut delivery);
+                if self.source.is_entrance() {
+                    let said = headers::said_destination(&delivery.properties);
+                    message.headers.extend(said.map(|said| ("destination".into(), said)));
+                }
+                let message = Arc::new(message);
                 settler.expect(tag, known, marked);
                 let settler: Arc<dyn Settle> = settler.clone();
                 // An error means that the subscription is gone: what comes out of it is given back.

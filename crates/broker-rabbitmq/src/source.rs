@@ -61,6 +61,8 @@ pub(crate) enum Shown {
     As(Destination),
     /// By their routing keys, a topic.
     Topics,
+    /// The same: what services send to users.
+    Sent,
     /// By their exchanges and routing keys.
     Exchanges,
 }
@@ -232,7 +234,7 @@ impl Sources {
             queue: self.names.entrance(),
             origin: Origin::Declared(self.declared(options, Usual::Stays)?),
             binding: Some(binding),
-            shown: Shown::Topics,
+            shown: Shown::Sent,
             end: AtEnd::Stays,
             settling: Settling::Subscriber,
         })
@@ -277,6 +279,11 @@ impl Source {
         self.origin == Origin::Found
     }
 
+    /// Whether its messages are from services, and say themselves where they shall go.
+    pub(crate) fn is_entrance(&self) -> bool {
+        self.shown == Shown::Sent
+    }
+
     /// The destination of what was delivered.
     pub(crate) fn destination(&self, names: &Names, delivery: &Delivery) -> Destination {
         self.shown_as(names, delivery.exchange.as_str(), delivery.routing_key.as_str())
@@ -287,10 +294,12 @@ impl Source {
         match &self.shown {
             Shown::As(destination) => destination.clone(),
             // Put into the queue by its name.
-            Shown::Topics | Shown::Exchanges if exchange.is_empty() => {
+            Shown::Topics | Shown::Sent | Shown::Exchanges if exchange.is_empty() => {
                 Destination::Queue(key.into())
             }
-            Shown::Topics => Destination::Topic(Topic::exact(names.prefix(exchange), key.into())),
+            Shown::Topics | Shown::Sent => {
+                Destination::Topic(Topic::exact(names.prefix(exchange), key.into()))
+            }
             Shown::Exchanges => {
                 Destination::Exchange { exchange: exchange.into(), key: Some(key.into()) }
             }

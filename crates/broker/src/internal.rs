@@ -13,7 +13,8 @@ pub enum Internal {
     /// Who comes and goes.
     Events,
     /// What services send to users, sessions and groups that have no other way than the broker itself.
-    /// Where there are such services it waits in one queue for whoever takes it, and settles it.
+    /// Where there are such services it waits in one queue for whoever takes it, and settles it. A
+    /// header `destination` of theirs is among its headers.
     Entrance,
 }
 
