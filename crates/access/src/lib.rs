@@ -50,6 +50,7 @@ pub use self::principal::{ANONYMOUS, Authentication, MAX_NAME, Principal};
 pub use self::redact::without_tokens;
 pub use self::refusal::Refusal;
 pub use self::rules::{Action, Forbidden, Rules};
+use self::rules::{By, Otherwise};
 pub use self::secret::Secret;
 use self::users::{LoginError, Users};
 
@@ -179,6 +180,18 @@ impl Access {
         destination: &Destination,
     ) -> Result<(), Forbidden> {
         self.rules.check(principal, action, destination)
+    }
+
+    /// Whether `principal` may have `action` of a group that no rule is about only as one of its members, which
+    /// is the caller's to find out. A SUBSCRIBE is for members in any case.
+    pub fn asks_membership(
+        &self,
+        principal: &Principal,
+        action: Action,
+        group: &Destination,
+    ) -> bool {
+        let by = self.rules.decide(principal, action, group).by;
+        action == Action::Subscribe || by == By::Otherwise(Otherwise::Default)
     }
 
     /// Who calls by gRPC with that metadata `authorization`, which must be `Bearer` and a token, and what

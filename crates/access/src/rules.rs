@@ -189,9 +189,9 @@ impl Rules {
             By::Rule(_) => " by the rules of this server (access.rules)",
             By::Otherwise(Otherwise::Deny) => ": no rule of this server allows it (access.rules)",
             By::Otherwise(Otherwise::Default | Otherwise::Open) => {
-                ": clients may SUBSCRIBE to topics and to their own user destinations and SEND to the \
-                 application, unless a rule of the server (access.rules) says otherwise, or \
-                 access.rules = \"open\""
+                ": clients may SUBSCRIBE to topics and to their own user destinations, SEND to the \
+                 application, and use the groups they are in, unless a rule of the server (access.rules) says \
+                 otherwise, or access.rules = \"open\""
             }
             By::TooManyWildcards => ": it holds more than two #",
         };
@@ -207,6 +207,7 @@ impl Rules {
                 (Action::Subscribe, Destination::Topic(_))
                     | (Action::Subscribe, Destination::User(UserDestination { name: None, .. }))
                     | (Action::Send, Destination::App(_))
+                    | (Action::Subscribe | Action::Send, Destination::Group(_))
             ),
         };
         Decision { allowed, by: By::Otherwise(self.otherwise) }

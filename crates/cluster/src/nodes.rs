@@ -46,6 +46,8 @@ pub struct Nodes {
     roster: Mutex<Roster>,
     /// Held for a few instructions.
     hearing: Mutex<Hearing>,
+    /// Held for a few instructions.
+    heard_of_us: Mutex<HeardOfUs>,
     settled: watch::Sender<bool>,
 }
 
@@ -57,6 +59,15 @@ struct Hearing {
     heard: Duration,
     /// Silence counts from here.
     counts_from: Instant,
+}
+
+/// What the others believe of this process, as far as that is certain.
+#[derive(Default)]
+struct HeardOfUs {
+    /// Counts announcements, from the first attempt on.
+    attempts: u64,
+    /// The last one, if it is confirmed and none was begun after it.
+    last: Option<Announcement>,
 }
 
 /// What a process says of itself.
@@ -86,10 +97,29 @@ impl Nodes {
         Self::new(broker, presence, Announced::Nothing)
     }
 
+    /// For a process that is the whole cluster: both of the above, and there is nobody to wait for.
+    pub fn alone(
+        broker: Arc<dyn Broker>,
+        presence: Arc<dyn Presence>,
+        publisher: PublisherId,
+    ) -> Self {
+        let alone = Self::of_gateway(broker, presence, publisher);
+        let itself = alone.announcement(false);
+        alone.roster.lock().hear(itself, Instant::now().into_std());
+        alone.settled.send_replace(true);
+        alone
+    }
+
     fn new(broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, announced: Announced) -> Self {
-        let (roster, hearing) =
-            (Mutex::new(Roster::new(SILENCE)), Mutex::new(Hearing::new(Instant::now())));
-        Self { broker, presence, announced, roster, hearing, settled: watch::Sender::new(false) }
+        Self {
+            broker,
+            presence,
+            announced,
+            roster: Mutex::new(Roster::new(SILENCE)),
+            hearing: Mutex::new(Hearing::new(Instant::now())),
+            heard_of_us: Mutex::default(),
+            settled: watch::Sender::new(false),
+        }
     }
 
     /// Listens and announces until `stopping`.
@@ -123,12 +153,41 @@ impl Nodes {
     /// When the broker did not confirm it.
     pub async fn announce(&self) -> Result<(), Unheard> {
         let Announced::Gateway { publisher, draining } = &self.announced else { return Ok(()) };
-        let announcement = Announcement {
+        let announcement = self.announcement(*draining.borrow());
+        let attempt = {
+            let mut heard = self.heard_of_us.lock();
+            (heard.attempts, heard.last) = (heard.attempts + 1, None);
+            heard.attempts
+        };
+        self.say(*publisher, &Letter::Announcement(announcement.clone())).await?;
+        let mut heard = self.heard_of_us.lock();
+        if heard.attempts == attempt {
+            heard.last = Some(announcement);
+        }
+        Ok(())
+    }
+
+    /// Returns once everybody who sends knows that sessions of this node may not stand in the store. Many
+    /// may ask at once: what the others know already is not said again.
+    ///
+    /// # Errors
+    /// As [`announce`](Self::announce).
+    pub async fn announce_unsynced(&self) -> Result<(), Unheard> {
+        if let Some(heard) = &self.heard_of_us.lock().last
+            && heard.registered.is_none()
+            && self.presence.state().borrow().registered.is_none()
+        {
+            return Ok(());
+        }
+        self.announce().await
+    }
+
+    fn announcement(&self, draining: bool) -> Announcement {
+        Announcement {
             boot: self.presence.boot(),
             registered: self.presence.state().borrow().registered.clone(),
-            draining: *draining.borrow(),
-        };
-        self.say(*publisher, &Letter::Announcement(announcement)).await
+            draining,
+        }
     }
 
     /// Says that this node takes no new sessions.

@@ -5,6 +5,7 @@
 //! Not here: what is counted (each part registers its own), what ready means ([`Readiness`]).
 
 mod broker_metrics;
+mod presence_metrics;
 mod process_metrics;
 mod readiness;
 
@@ -23,6 +24,7 @@ use warp::Filter;
 use warp::http::StatusCode;
 
 use self::broker_metrics::BrokerMetrics;
+use self::presence_metrics::PresenceMetrics;
 use self::process_metrics::ProcessMetrics;
 pub(crate) use self::readiness::Readiness;
 
@@ -71,6 +73,7 @@ impl Admin {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessMetrics));
         registry.register_collector(Box::new(BrokerMetrics(readiness.broker())));
+        registry.register_collector(Box::new(PresenceMetrics(readiness.presence())));
         Ok(Self { listener, readiness, registry })
     }
 

@@ -11,8 +11,10 @@ use access::rules::Config as Rules;
 use anyhow::Context;
 use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
+use cluster::Nodes;
 use gateway::Gateway;
 use notifier::Notifier;
+use presence::{Boot, MemoryPresence, Presence};
 use websocket::Origins;
 
 use crate::admin::{Admin, Readiness, Serving, shown};
@@ -58,7 +60,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let destinations = Destinations::new(&config.destinations);
     let access = serving::access(&config.access, &destinations)?;
     let broker = Arc::new(EmbeddedBroker::new(config.embedded));
-    let readiness = Readiness::follow(broker.state());
+    let presence = Arc::new(MemoryPresence::new(&config.presence, Boot::generate()));
+    let nodes = Nodes::alone(broker.clone(), presence.clone(), serving::ANNOUNCER);
+    let readiness = Readiness::follow(broker.state(), presence.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     let gateway = Gateway::bind(gateway::Parts {
@@ -68,6 +72,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         destinations: destinations.clone(),
         broker: broker.clone(),
         access,
+        presence: presence.clone(),
+        groups: presence,
+        nodes: Arc::new(nodes),
         application: Arc::new(Example),
     })
     .await

@@ -1,11 +1,13 @@
-//! `footbridge gateway`: a node of a cluster, with RabbitMQ as its broker.
+//! `footbridge gateway`: a node of a cluster, with RabbitMQ as its broker and presence in Redis.
 
 use std::fmt::Display;
 use std::sync::Arc;
 
 use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
+use cluster::Nodes;
 use gateway::{Gateway, Parts, application};
+use presence::{Boot, Presence, RedisPresence};
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Readiness};
@@ -13,7 +15,7 @@ use crate::config::{Config, Role, environment};
 use crate::file_limit;
 use crate::serving::{self, Stopped};
 
-/// Run a node that clients connect to. RabbitMQ carries messages between nodes.
+/// Run a node that clients connect to. RabbitMQ carries messages between nodes, Redis knows who is where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Command {
     #[command(flatten)]
@@ -29,22 +31,25 @@ impl Command {
         config.log.init()?;
         file_limit::check(&config.gateway)?;
         let rabbitmq = config.rabbitmq.clone();
-        serving::block_on(serving::with_rabbitmq(rabbitmq, async |broker| {
-            serve(config, broker).await
+        serving::block_on(serving::with_rabbitmq(rabbitmq, async |broker, boot| {
+            serve(config, broker, boot).await
         }))
     }
 }
 
-async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
+async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyhow::Result<Stopped> {
     let destinations = Destinations::new(&config.destinations);
     let access = serving::access(&config.access, &destinations)?;
     let rules = serving::in_force(&config.access);
     let drain = config.gateway.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
-    let readiness = Readiness::follow(broker.state());
+    let redis = serving::listed(&config.redis.urls);
+    let presence = Arc::new(RedisPresence::start(config.presence, config.redis, boot));
+    let readiness = Readiness::follow(broker.state(), presence.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
+    let nodes = Nodes::of_gateway(broker.clone(), presence.clone(), serving::ANNOUNCER);
     let gateway = Gateway::bind(Parts {
         config: config.gateway.clone(),
         stomp: config.stomp,
@@ -52,6 +57,9 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
         destinations,
         broker,
         access,
+        presence: presence.clone(),
+        groups: presence,
+        nodes: Arc::new(nodes),
         application: Arc::new(application::NoApplication),
     })
     .await
@@ -63,7 +71,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
     let mut lines: Vec<(&str, &dyn Display)> = vec![("WebSocket", &websocket)];
     lines.extend(stomp.iter().map(|stomp| ("STOMP", stomp as &dyn Display)));
     lines.extend([("Admin", &admin as &dyn Display), ("RabbitMQ", &rabbitmq)]);
-    lines.push(("Rules", &rules));
+    lines.extend([("Redis", &redis as &dyn Display), ("Rules", &rules)]);
     serving::announce("gateway", &lines);
     let mut deadline = Instant::now();
     gateway

@@ -7,6 +7,7 @@ use anyhow::Context;
 use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
 use notifier::{Notifier, Parts};
+use presence::{Boot, Presence, RedisPresence};
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Readiness};
@@ -28,17 +29,19 @@ impl Command {
         config.admin.listen = options.admin.unwrap_or(config.admin.listen);
         config.log.init()?;
         let rabbitmq = config.rabbitmq.clone();
-        serving::block_on(serving::with_rabbitmq(rabbitmq, async |broker| {
-            serve(config, broker).await
+        serving::block_on(serving::with_rabbitmq(rabbitmq, async |broker, boot| {
+            serve(config, broker, boot).await
         }))
     }
 }
 
-async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
+async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyhow::Result<Stopped> {
     serving::asks_no_callers(&config.access)?;
     let drain = config.notifier.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
-    let readiness = Readiness::follow(broker.state());
+    let redis = serving::listed(&config.redis.urls);
+    let presence = Arc::new(RedisPresence::observe(config.presence, config.redis, boot));
+    let readiness = Readiness::follow(broker.state(), presence.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
@@ -57,6 +60,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<St
             ("gRPC", &format_args!("http://{}", notifier.address()?)),
             ("Admin", &admin),
             ("RabbitMQ", &rabbitmq),
+            ("Redis", &redis),
         ],
     );
     let mut deadline = Instant::now();

@@ -14,18 +14,21 @@ use std::time::Duration;
 use access::Access;
 use access::rules::Otherwise;
 use anyhow::{Context, bail};
-use broker::Destinations;
+use broker::{Destinations, PublisherId};
 use broker_rabbitmq::RabbitMqBroker;
 use gateway::BindError;
+use presence::Boot;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use ulid::Ulid;
 
 use crate::admin::{Readiness, Serving};
 
 /// What is left for the good-bye to RabbitMQ in any case.
 const GOOD_BYE: Duration = Duration::from_secs(3);
+
+/// As whom a process says how it is. Sessions and callers are numbered from below.
+pub(crate) const ANNOUNCER: PublisherId = PublisherId(u64::MAX);
 
 /// The command line of every process that serves.
 #[derive(Debug, clap::Args)]
@@ -121,13 +124,15 @@ pub(crate) fn block_on(serve: impl Future<Output = anyhow::Result<()>>) -> anyho
     served
 }
 
-/// Runs `serve` with RabbitMQ as its broker, and takes leave of RabbitMQ however that ended.
+/// Runs `serve` with RabbitMQ as its broker, and takes leave of RabbitMQ however that ended. The boot is the
+/// process's own, for RabbitMQ and for all else.
 pub(crate) async fn with_rabbitmq(
     config: broker_rabbitmq::Config,
-    serve: impl AsyncFnOnce(Arc<RabbitMqBroker>) -> anyhow::Result<Stopped>,
+    serve: impl AsyncFnOnce(Arc<RabbitMqBroker>, Boot) -> anyhow::Result<Stopped>,
 ) -> anyhow::Result<()> {
-    let broker = Arc::new(RabbitMqBroker::new(config, Ulid::generate()));
-    let stopped = serve(broker.clone()).await;
+    let boot = Boot::generate();
+    let broker = Arc::new(RabbitMqBroker::new(config, boot.ulid()));
+    let stopped = serve(broker.clone(), boot).await;
     let deadline = stopped.as_ref().map_or_else(|_| Instant::now(), |stopped| stopped.deadline);
     leave(&broker, deadline).await;
     stopped.map(|stopped| drop(stopped.admin))
@@ -187,7 +192,7 @@ pub(crate) fn taken(taken: BindError, config: &gateway::Config, stomp: &str) -> 
 }
 
 /// URIs with a comma between, without their passwords.
-pub(crate) fn listed(uris: &[broker_rabbitmq::Uri]) -> String {
+pub(crate) fn listed(uris: &[impl fmt::Display]) -> String {
     uris.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

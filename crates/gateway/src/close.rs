@@ -30,6 +30,8 @@ pub enum CloseReason {
     Expired,
     /// The client may not do what it asked for.
     Forbidden,
+    /// A service of ours has ended the session.
+    Removed,
     /// No CONNECT in time.
     ConnectTimeout,
     /// A frame was begun and not ended in time.
@@ -46,7 +48,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Disconnect,
         Self::ClientClosed,
         Self::ClientLost,
@@ -59,6 +61,7 @@ impl CloseReason {
         Self::Unauthenticated,
         Self::Expired,
         Self::Forbidden,
+        Self::Removed,
         Self::ConnectTimeout,
         Self::FrameTimeout,
         Self::HeartBeatTimeout,
@@ -78,7 +81,7 @@ impl CloseReason {
             Self::TooBig => 1009,
             Self::BrokerUnavailable | Self::Overload => 1013,
             Self::Unauthenticated | Self::Expired => 4401,
-            Self::Forbidden => 4403,
+            Self::Forbidden | Self::Removed => 4403,
             Self::ConnectTimeout
             | Self::FrameTimeout
             | Self::HeartBeatTimeout
@@ -108,7 +111,8 @@ impl CloseReason {
             | Self::TooBig
             | Self::Unauthenticated
             | Self::Expired
-            | Self::Forbidden => false,
+            | Self::Forbidden
+            | Self::Removed => false,
         }
     }
 
@@ -127,6 +131,7 @@ impl CloseReason {
             Self::Unauthenticated => "unauthenticated",
             Self::Expired => "expired",
             Self::Forbidden => "forbidden",
+            Self::Removed => "removed",
             Self::ConnectTimeout => "connect_timeout",
             Self::FrameTimeout => "frame_timeout",
             Self::HeartBeatTimeout => "heart_beat_timeout",

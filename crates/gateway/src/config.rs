@@ -28,6 +28,11 @@ pub struct Config {
     pub compat: Compat,
     /// Most sessions on this node; one more is refused with 503, or an ERROR without WebSocket.
     pub max_sessions: usize,
+    /// Most sessions of one user on this node; one more is refused.
+    pub max_user_sessions: usize,
+    /// Claims by which services choose sessions ("everybody whose `tenant` is a"), by the names that tokens
+    /// and the users file give them.
+    pub attribute_claims: Vec<String>,
     /// Most connections that have not become sessions; further ones wait to be accepted.
     pub max_handshakes: usize,
     /// How long a client may take to send its HTTP request, and again to take the answer.
@@ -97,6 +102,8 @@ impl Default for Config {
             console: false,
             compat: Compat::Footbridge,
             max_sessions: 10_000,
+            max_user_sessions: 1_000,
+            attribute_claims: Vec::new(),
             max_handshakes: 1_000,
             request_timeout: Duration::from_secs(10),
             mailbox: ByteSize::kib(512),
@@ -131,7 +138,8 @@ impl Config {
         if self.prefetch > self.max_prefetch {
             return invalid("prefetch", "above max_prefetch");
         }
-        let counts: [(&'static str, usize); 5] = [
+        let counts: [(&'static str, usize); 6] = [
+            ("max_user_sessions", self.max_user_sessions),
             ("max_handshakes", self.max_handshakes),
             ("max_sessions", self.max_sessions),
             ("prefetch", usize::from(self.prefetch)),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use access::{Access, Credentials, Failures, Principal, Refusal};
+use bytestring::ByteString;
 use parking_lot::Mutex;
 use stomp::Title;
 use tokio::time::Instant;
@@ -38,6 +39,8 @@ pub(crate) struct Arrival {
     pub(crate) address: IpAddr,
     /// What its handshake showed, if anything; CONNECT takes it.
     pub(crate) shown: Option<Box<Credentials>>,
+    /// What it says it is, by `User-Agent`; CONNECT takes it.
+    pub(crate) device: ByteString,
 }
 
 impl Door {

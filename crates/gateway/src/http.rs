@@ -110,8 +110,9 @@ fn connect(
     };
     let any = shown.authorization.is_some() || shown.cookie.is_some() || shown.query.is_some();
     let shown = any.then(|| Box::new(shown));
+    let device = one(&header::USER_AGENT).map(ByteString::from).unwrap_or_default();
     let tasks = node.tasks.clone();
-    tasks.spawn(take_over(Arc::clone(node), admission, upgrade, shown));
+    tasks.spawn(take_over(Arc::clone(node), admission, upgrade, shown, device));
     let mut response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::UPGRADE, "websocket")
@@ -130,6 +131,7 @@ async fn take_over(
     admission: Admission,
     upgrade: OnUpgrade,
     shown: Option<Box<Credentials>>,
+    device: ByteString,
 ) {
     let upgraded: Upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -145,7 +147,7 @@ async fn take_over(
         Err(error) => return tracing::debug!(%error, "connection ended"),
     };
     let transport = WebSocket::new(socket, &node.websocket, &parts.read_buf);
-    let arrival = Arrival { address, shown };
+    let arrival = Arrival { address, shown, device };
     let tasks = node.tasks.clone();
     tasks.spawn(Session::new(node, admission, transport, arrival).run());
 }

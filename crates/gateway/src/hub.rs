@@ -1,4 +1,4 @@
-//! Local fan-out: which sessions on this node want which topic, or what of which exchange.
+//! Local fan-out: which sessions on this node want which topic, what of which exchange, or which group.
 //!
 //! The node holds one broker subscription per destination, however many sessions subscribed.
 //! The first subscriber opens it; after the last one left it lingers, because opening and closing
@@ -12,26 +12,36 @@
 //!   holds up no other. No lock is held across an `.await`.
 //! - When the broker ends a subscription, its sessions are closed: none waits for nothing.
 //! - An encoded frame holds nothing of any one session.
+//! - A group's revocation comes among its messages: whoever it concerns and is no member any more gets
+//!   none of those behind it. One whose membership ends with its time gets none later than [`RECHECK`].
 //!
 //! Not here: queues, and what comes from a queue of a subscription's own (each has its own broker
 //! subscription); who may subscribe.
+
+mod members;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use broker::{Broker, Delivery, Destination, SubscribeError, SubscribeRequest, Subscription};
+use broker::{
+    Broker, Delivery, Destination, Message, SubscribeError, SubscribeRequest, Subscription,
+};
 use bytes::Bytes;
+use cluster::{Letter, Received};
 use parking_lot::Mutex;
+use presence::{GroupName, Groups};
 use slab::Slab;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use self::members::Doubt;
 use crate::close::CloseReason;
 use crate::mailbox::{Mailbox, Push};
 use crate::message_frame::{Shape, encode};
 use crate::metrics::Metrics;
+use crate::users::{Registered, message};
 
 /// Messages a fan's broker subscription may hold before it pushes back on publishers.
 const BACKLOG: u16 = 1024;
@@ -40,9 +50,13 @@ const BACKLOG: u16 = 1024;
 /// than this; beyond it fans are let go at once.
 const LINGERING: usize = 1024;
 
+/// How often subscribers of groups are asked about: a membership may end with its time.
+const RECHECK: Duration = Duration::from_secs(30);
+
 /// See the module.
 pub(crate) struct Hub {
     broker: Arc<dyn Broker>,
+    groups: Arc<dyn Groups>,
     linger: Duration,
     metrics: Arc<Metrics>,
     /// By the topics and exchanges that somebody subscribed to, or did within `linger`.
@@ -54,6 +68,8 @@ pub(crate) struct Hub {
 /// One destination's subscribers on this node.
 struct Fan {
     destination: Destination,
+    /// Of which group it is; then letters come, and only members are subscribed.
+    group: Option<GroupName>,
     /// Held for a whole fan-out; never while `fans` is.
     subscribers: Mutex<Subscribers>,
     /// Whether the broker's subscription is live; `None` until it is known.
@@ -65,9 +81,18 @@ struct Fan {
 #[derive(Default)]
 struct Subscribers {
     /// Grouped by shape, so that a message is encoded once for each group.
-    shapes: HashMap<Shape, Slab<Arc<Mailbox>>>,
+    shapes: HashMap<Shape, Slab<Subscriber>>,
     /// The broker's subscription is over, or about to be: no seat is taken here any more.
     closed: bool,
+}
+
+/// Who gets a destination's messages.
+enum Subscriber {
+    Session(Arc<Mailbox>),
+    /// A member of the group.
+    Member(Arc<Registered>),
+    /// It was one. The place is its own until its seat is given up.
+    Revoked,
 }
 
 /// A session's place among a destination's subscribers. Dropping it unsubscribes.
@@ -79,9 +104,14 @@ pub(crate) struct Seat {
 }
 
 impl Hub {
-    pub(crate) fn new(broker: Arc<dyn Broker>, linger: Duration, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        broker: Arc<dyn Broker>,
+        groups: Arc<dyn Groups>,
+        linger: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (fans, lingering) = (Mutex::default(), AtomicUsize::new(0));
-        Self { broker, linger, metrics, fans, lingering }
+        Self { broker, groups, linger, metrics, fans, lingering }
     }
 
     /// Subscribes `mailbox` to `destination`. On return nothing published from now on is missed; messages
@@ -92,7 +122,30 @@ impl Hub {
         shape: Shape,
         mailbox: Arc<Mailbox>,
     ) -> Result<Seat, SubscribeError> {
-        let seat = self.take_seat(&destination, shape, mailbox);
+        self.seat(&destination, None, shape, || Subscriber::Session(Arc::clone(&mailbox))).await
+    }
+
+    /// Subscribes `member` to what is sent to `group`, whose topic is `destination`, in the same way. Whether
+    /// it is one is to be asked again afterwards.
+    pub(crate) async fn subscribe_member(
+        self: Arc<Self>,
+        destination: Destination,
+        shape: Shape,
+        member: &Arc<Registered>,
+        group: GroupName,
+    ) -> Result<Seat, SubscribeError> {
+        let subscriber = || Subscriber::Member(Arc::clone(member));
+        self.seat(&destination, Some(group), shape, subscriber).await
+    }
+
+    async fn seat(
+        self: &Arc<Self>,
+        destination: &Destination,
+        group: Option<GroupName>,
+        shape: Shape,
+        subscriber: impl Fn() -> Subscriber,
+    ) -> Result<Seat, SubscribeError> {
+        let seat = self.take_seat(destination, group, shape, subscriber);
         let mut live = seat.fan.live.subscribe();
         let known = live.wait_for(Option::is_some).await.map(|known| known.clone());
         match known {
@@ -106,18 +159,19 @@ impl Hub {
     fn take_seat(
         self: &Arc<Self>,
         destination: &Destination,
+        group: Option<GroupName>,
         shape: Shape,
-        mailbox: Arc<Mailbox>,
+        subscriber: impl Fn() -> Subscriber,
     ) -> Seat {
         loop {
-            let fan = self.fan(destination);
+            let fan = self.fan(destination, group.as_ref());
             let mut subscribers = fan.subscribers.lock();
             if subscribers.closed {
                 drop(subscribers);
                 self.forget(&fan);
                 continue;
             }
-            let key = subscribers.shapes.entry(shape.clone()).or_default().insert(mailbox);
+            let key = subscribers.shapes.entry(shape.clone()).or_default().insert(subscriber());
             drop(subscribers);
             self.metrics.subscriptions.inc();
             return Seat { fan, shape, key, metrics: Arc::clone(&self.metrics) };
@@ -125,10 +179,10 @@ impl Hub {
     }
 
     /// The fan of `destination`; the first to ask for it opens the broker's subscription.
-    fn fan(self: &Arc<Self>, destination: &Destination) -> Arc<Fan> {
+    fn fan(self: &Arc<Self>, destination: &Destination, group: Option<&GroupName>) -> Arc<Fan> {
         let mut fans = self.fans.lock();
         let fan = fans.entry(destination.clone()).or_insert_with(|| {
-            let fan = Arc::new(Fan::new(destination.clone()));
+            let fan = Arc::new(Fan::new(destination.clone(), group.cloned()));
             tokio::spawn(Arc::clone(self).run(Arc::clone(&fan)));
             fan
         });
@@ -155,12 +209,15 @@ impl Hub {
     /// Fans out until nobody wants the messages any more, or the broker ends the subscription.
     async fn hold(&self, fan: &Fan, mut subscription: Subscription) {
         let mut abandoned = std::pin::pin!(self.abandoned(fan));
+        let mut recheck = tokio::time::interval_at(Instant::now() + RECHECK, RECHECK);
+        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 delivery = subscription.next() => match delivery {
                     Some(delivery) => self.fan_out(fan, delivery).await,
                     None => return fan.close(),
                 },
+                _ = recheck.tick(), if fan.group.is_some() => self.revoke(fan, &[], Doubt::ForMembers).await,
                 () = &mut abandoned => {
                     let mut subscribers = fan.subscribers.lock();
                     if subscribers.shapes.is_empty() {
@@ -198,8 +255,25 @@ impl Hub {
     }
 
     async fn fan_out(&self, fan: &Fan, delivery: Delivery) {
+        if fan.group.is_none() {
+            return self.push(fan, &delivery.message, delivery.redelivered).await;
+        }
+        let Some(Received { letter, redelivered }) = cluster::read(&delivery) else { return };
+        match letter {
+            Letter::Message(addressed) => {
+                let message = message(fan.destination.clone(), &addressed.content);
+                self.push(fan, &message, redelivered).await;
+            }
+            Letter::Revoke { members, .. } => {
+                self.revoke(fan, &members, Doubt::AgainstMembers).await
+            }
+            other => tracing::debug!(?other, "a letter that has come the wrong way"),
+        }
+    }
+
+    async fn push(&self, fan: &Fan, message: &Message, redelivered: bool) {
         let now = Instant::now();
-        let (sessions, mut behind) = fan.push(&delivery, now);
+        let (sessions, mut behind) = fan.push(message, redelivered, now);
         self.metrics.fanned_out(sessions);
         while !behind.is_empty() {
             tokio::task::yield_now().await;
@@ -225,25 +299,31 @@ impl Drop for Lingering<'_> {
 }
 
 impl Fan {
-    fn new(destination: Destination) -> Self {
+    fn new(destination: Destination, group: Option<GroupName>) -> Self {
         Self {
             destination,
+            group,
             subscribers: Mutex::default(),
             live: watch::Sender::new(None),
             emptied: Notify::new(),
         }
     }
 
-    /// Pushes `delivery` to every subscriber: how many there are, and who must be tried again.
-    fn push(&self, delivery: &Delivery, now: Instant) -> (usize, Vec<(Arc<Mailbox>, Bytes)>) {
+    /// Pushes `message` to every subscriber: how many there are, and who must be tried again.
+    fn push(
+        &self,
+        message: &Message,
+        redelivered: bool,
+        now: Instant,
+    ) -> (usize, Vec<(Arc<Mailbox>, Bytes)>) {
         let subscribers = self.subscribers.lock();
-        let text = str::from_utf8(&delivery.message.body).is_ok();
+        let text = str::from_utf8(&message.body).is_ok();
         let mut behind = Vec::new();
         let mut sessions = 0;
-        for (shape, mailboxes) in &subscribers.shapes {
-            let frame = encode(shape, delivery, text);
-            sessions += mailboxes.len();
-            for (_, mailbox) in mailboxes {
+        for (shape, of_shape) in &subscribers.shapes {
+            let frame = encode(shape, message, redelivered, text);
+            for mailbox in of_shape.iter().filter_map(|(_, subscriber)| subscriber.mailbox()) {
+                sessions += 1;
                 if mailbox.push(frame.clone(), now) == Push::Behind {
                     behind.push((Arc::clone(mailbox), frame.clone()));
                 }
@@ -256,9 +336,28 @@ impl Fan {
     fn close(&self) {
         let mut subscribers = self.subscribers.lock();
         subscribers.closed = true;
-        for (_, mailbox) in subscribers.shapes.values().flatten() {
-            mailbox.close(CloseReason::BrokerUnavailable);
+        for (_, subscriber) in subscribers.shapes.values().flatten() {
+            if let Some(mailbox) = subscriber.mailbox() {
+                mailbox.close(CloseReason::BrokerUnavailable);
+            }
         }
+    }
+}
+
+impl Subscriber {
+    fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        match self {
+            Self::Session(mailbox) => Some(mailbox),
+            Self::Member(member) => Some(member.mailbox()),
+            Self::Revoked => None,
+        }
+    }
+}
+
+impl Seat {
+    /// What it is a place at.
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.fan.destination
     }
 }
 
@@ -266,9 +365,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut subscribers = self.fan.subscribers.lock();
         let shapes = &mut subscribers.shapes;
-        if let Some(mailboxes) = shapes.get_mut(&self.shape) {
-            mailboxes.try_remove(self.key);
-            if mailboxes.is_empty() {
+        if let Some(of_shape) = shapes.get_mut(&self.shape) {
+            of_shape.try_remove(self.key);
+            if of_shape.is_empty() {
                 shapes.remove(&self.shape);
             }
         }

@@ -6,8 +6,9 @@
 //! ```text
 //! listener -> http, tcp -> session -- transport (WebSocket on the bare socket, or nothing)
 //!                          |  ^
-//!                          |  mailbox <- hub <- broker (topics, exchanges)
-//!                          relay -> broker (SEND, queues), application (/app)
+//!                          |  mailbox <- hub <- broker (topics, exchanges, groups)
+//!                          |     ^------ users <- inlet <- other nodes, services
+//!                          relay -> broker (SEND, queues), router (users, groups), application (/app)
 //! ```
 //!
 //! At CONNECT a session passes the [`door`], which asks [`Access`] who it is; the relay asks it what it may.
@@ -27,6 +28,7 @@ mod console;
 mod door;
 mod http;
 mod hub;
+mod inlet;
 mod listener;
 mod mailbox;
 mod message_frame;
@@ -36,6 +38,7 @@ mod relay;
 mod session;
 mod tcp;
 mod transport;
+mod users;
 
 use std::future::Future;
 use std::io;
@@ -44,8 +47,11 @@ use std::sync::Arc;
 
 use access::Access;
 use broker::{Broker, Destinations};
+use cluster::{Nodes, Router};
+use presence::{Groups, Presence};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::close::CloseReason;
@@ -67,6 +73,12 @@ pub struct Parts {
     pub broker: Arc<dyn Broker>,
     /// Who is who, and who may do what.
     pub access: Arc<Access>,
+    /// Who is online. Its boot is that of the broker.
+    pub presence: Arc<dyn Presence>,
+    /// Who is in which group.
+    pub groups: Arc<dyn Groups>,
+    /// Which nodes there are; [`Gateway::run`] runs it.
+    pub nodes: Arc<Nodes>,
     /// What answers application destinations.
     pub application: Arc<dyn application::Application>,
 }
@@ -87,9 +99,26 @@ impl Gateway {
         };
         let stomp = stomp::Config { compat: config.compat, ..stomp };
         let metrics = Arc::new(metrics::Metrics::new());
-        let hub = hub::Hub::new(Arc::clone(&parts.broker), config.linger, Arc::clone(&metrics));
+        let hub = hub::Hub::new(
+            Arc::clone(&parts.broker),
+            Arc::clone(&parts.groups),
+            config.linger,
+            Arc::clone(&metrics),
+        );
+        let router = Router::new(
+            Arc::clone(&parts.broker),
+            Arc::clone(&parts.presence),
+            Arc::clone(&parts.groups),
+            Arc::clone(&parts.nodes),
+        );
         let node = Arc::new(Node {
-            sessions: Sessions::new(config.max_sessions),
+            sessions: Sessions::new(config.max_sessions, parts.presence.boot()),
+            users: users::Users::new(Arc::clone(&metrics)),
+            inlet: inlet::Inlet::new(),
+            router,
+            presence: parts.presence,
+            groups: parts.groups,
+            nodes: parts.nodes,
             config,
             stomp: Arc::new(stomp),
             websocket,
@@ -121,20 +150,41 @@ impl Gateway {
         self.node.metrics.register(registry);
     }
 
-    /// Serves until `shutdown` resolves, then closes every session and returns when all are gone
-    /// or the configured time is over.
+    /// Serves until `shutdown` resolves, then closes every session, returns when all are gone
+    /// or the configured time is over, and takes leave of the other nodes.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { node, listeners } = self;
         let clock = tokio::spawn(Arc::clone(&node.clock).run());
+        let left = CancellationToken::new();
+        let nodes = tokio::spawn({
+            let (nodes, left) = (Arc::clone(&node.nodes), left.clone());
+            async move { nodes.run(left).await }
+        });
+        let inlet = tokio::spawn({
+            let node = Arc::clone(&node);
+            async move { inlet::Inlet::run(&node).await }
+        });
         tokio::select! {
             () = listener::accept(listeners, Arc::clone(&node)) => {}
             () = shutdown => {}
         }
+        node.nodes.drain();
         node.sessions.drain();
         node.tasks.close();
         if tokio::time::timeout(node.config.drain, node.tasks.wait()).await.is_err() {
             tracing::warn!(sessions = node.tasks.len(), "stopping although sessions are left");
         }
+        left.cancel();
+        // No announcement may come behind the good-bye.
+        let _ = nodes.await;
+        if let Err(error) = node.nodes.good_bye().await {
+            tracing::debug!(%error, "the other nodes will notice");
+        }
+        // Last: whoever sends to these sessions until then sends to this node, which knows that they are gone.
+        if let Err(error) = node.presence.leave().await {
+            tracing::warn!(%error, "the other nodes will clear away this node's sessions");
+        }
+        inlet.abort();
         clock.abort();
     }
 }

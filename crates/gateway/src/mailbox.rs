@@ -18,7 +18,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
+use broker::Destination;
 use bytes::Bytes;
+use bytestring::ByteString;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -28,6 +30,9 @@ use crate::close::CloseReason;
 /// What a queued frame costs besides its bytes: its place in the queue and its allocation. Counted,
 /// so that very many tiny frames are as bounded as a few long ones.
 pub(crate) const PER_FRAME: usize = 64;
+
+/// How many subscriptions may be about to end: a session that has had no turn for so long is overloaded.
+const MOST_ENDED: usize = 256;
 
 /// See the module.
 pub(crate) struct Mailbox {
@@ -53,7 +58,9 @@ struct State {
     /// The socket did not take all of the last write.
     blocked: bool,
     rung: bool,
-    close: Option<CloseReason>,
+    close: Option<Closing>,
+    /// Subscriptions that are to end. At most [`MOST_ENDED`]; one more closes the session.
+    ended: Vec<Destination>,
     /// The session takes nothing any more.
     over: bool,
     waker: Option<Waker>,
@@ -64,6 +71,14 @@ struct State {
 struct Excess {
     begin: u64,
     end: u64,
+}
+
+/// Why somebody wants a session closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Closing {
+    pub(crate) reason: CloseReason,
+    /// What the client is told, where that says more than the reason.
+    pub(crate) detail: Option<ByteString>,
 }
 
 /// What became of a frame.
@@ -85,7 +100,9 @@ pub(crate) struct Taken {
     /// Somebody rang: look at the deadlines.
     pub(crate) rung: bool,
     /// Somebody wants the session closed.
-    pub(crate) close: Option<CloseReason>,
+    pub(crate) close: Option<Closing>,
+    /// Somebody wants all subscriptions to these to end.
+    pub(crate) ended: Vec<Destination>,
 }
 
 impl Mailbox {
@@ -105,7 +122,7 @@ impl Mailbox {
             if !state.blocked {
                 return Push::Behind;
             }
-            state.close = Some(CloseReason::SlowConsumer);
+            state.close = Some(CloseReason::SlowConsumer.into());
             wake(state);
             return Push::Gone;
         }
@@ -138,10 +155,23 @@ impl Mailbox {
         wake(state);
     }
 
-    /// Asks the session to close.
-    pub(crate) fn close(&self, reason: CloseReason) {
+    /// Asks the session to close. Who asks first is heard.
+    pub(crate) fn close(&self, closing: impl Into<Closing>) {
         let mut state = self.state.lock();
-        state.close.get_or_insert(reason);
+        state.close.get_or_insert_with(|| closing.into());
+        wake(state);
+    }
+
+    /// Asks the session to end its subscriptions to `destination`.
+    pub(crate) fn end_subscriptions(&self, destination: Destination) {
+        let mut state = self.state.lock();
+        if state.over || state.ended.contains(&destination) {
+            return;
+        }
+        match state.ended.len() {
+            MOST_ENDED => drop(state.close.get_or_insert_with(|| CloseReason::Overload.into())),
+            _ => state.ended.push(destination),
+        }
         wake(state);
     }
 
@@ -160,7 +190,8 @@ impl Mailbox {
         Taken {
             oldest: state.oldest.take(),
             rung: std::mem::take(&mut state.rung),
-            close: state.close,
+            close: state.close.clone(),
+            ended: std::mem::take(&mut state.ended),
         }
     }
 
@@ -202,6 +233,12 @@ impl State {
         let Excess { begin, end } = self.excess;
         // Both within what is queued, which is in memory.
         end.saturating_sub(begin.max(self.ever_written)) as usize
+    }
+}
+
+impl From<CloseReason> for Closing {
+    fn from(reason: CloseReason) -> Self {
+        Self { reason, detail: None }
     }
 }
 
@@ -251,7 +288,7 @@ mod tests {
         mailbox.written(500, 0, true);
         assert_eq!(mailbox.push(frame(500 - PER_FRAME), now), Push::Queued);
         assert_eq!(mailbox.push(frame(1), now), Push::Gone);
-        assert_eq!(take(&mailbox).1.close, Some(CloseReason::SlowConsumer));
+        assert_eq!(take(&mailbox).1.close, Some(CloseReason::SlowConsumer.into()));
     }
 
     #[test]

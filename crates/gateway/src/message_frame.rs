@@ -59,9 +59,8 @@ pub(crate) enum Shown {
 /// Marks the `ack` tokens of shared messages, which have nothing to settle.
 pub(crate) const SHARED_TOKEN: &str = "t.";
 
-/// A shared delivery for subscribers of one shape; `text` says whether its body is UTF-8.
-pub(crate) fn encode(shape: &Shape, delivery: &Delivery, text: bool) -> Bytes {
-    let (message, redelivered) = (&*delivery.message, delivery.redelivered);
+/// A shared message for subscribers of one shape; `text` says whether its body is UTF-8.
+pub(crate) fn encode(shape: &Shape, message: &Message, redelivered: bool, text: bool) -> Bytes {
     let id = Text::<26>::of(&message.id);
     if shape.acknowledged {
         let token = format!("{SHARED_TOKEN}{}", id.as_str());

@@ -180,6 +180,11 @@ impl Metrics {
         self.messages_sent.inc_by(sessions as u64);
     }
 
+    /// A message to users went to so many subscriptions.
+    pub(crate) fn addressed(&self, sessions: u64) {
+        self.messages_sent.inc_by(sessions);
+    }
+
     pub(crate) fn delivered(&self, after: Duration) {
         self.delivery_seconds.observe(after.as_secs_f64());
     }

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use access::Access;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use broker::{Broker, Destinations, PublisherId};
-use bytestring::ByteString;
+use cluster::{Nodes, Router};
 use parking_lot::Mutex;
+use presence::{Boot, Groups, Presence, SessionId};
 use tokio_util::task::TaskTracker;
-use ulid::Ulid;
 
 use crate::application::Application;
 use crate::clock::Clock;
@@ -19,8 +17,10 @@ use crate::close::CloseReason;
 use crate::config::Config;
 use crate::door::Door;
 use crate::hub::Hub;
+use crate::inlet::Inlet;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::users::Users;
 
 /// See the module.
 pub(crate) struct Node {
@@ -33,6 +33,12 @@ pub(crate) struct Node {
     pub(crate) door: Door,
     pub(crate) application: Arc<dyn Application>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) groups: Arc<dyn Groups>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) router: Router,
+    pub(crate) users: Users,
+    pub(crate) inlet: Inlet,
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Sessions,
@@ -44,7 +50,7 @@ pub(crate) struct Node {
 /// session ended.
 pub(crate) struct Admission {
     node: Arc<Node>,
-    id: ByteString,
+    id: SessionId,
     mailbox: Arc<Mailbox>,
 }
 
@@ -55,7 +61,7 @@ pub(crate) struct NoRoom;
 impl Node {
     /// Admits a session, unless the node is full or stopping.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, NoRoom> {
-        let id = self.sessions.new_id();
+        let id = SessionId::generate(self.sessions.boot);
         let mailbox = Arc::new(Mailbox::new(self.config.mailbox_bytes()));
         let mut admitted = self.sessions.mailboxes.lock();
         if admitted.draining || admitted.by_id.len() >= self.sessions.limit {
@@ -68,7 +74,7 @@ impl Node {
 }
 
 impl Admission {
-    pub(crate) fn id(&self) -> &ByteString {
+    pub(crate) fn id(&self) -> &SessionId {
         &self.id
     }
 
@@ -87,8 +93,7 @@ impl Drop for Admission {
 
 /// The sessions of this node, by id.
 pub(crate) struct Sessions {
-    /// 8 characters that name this process among all nodes.
-    boot: String,
+    boot: Boot,
     limit: usize,
     next_publisher: AtomicU64,
     /// At most `limit`.
@@ -97,27 +102,14 @@ pub(crate) struct Sessions {
 
 #[derive(Default)]
 struct Admitted {
-    by_id: HashMap<ByteString, Arc<Mailbox>>,
+    by_id: HashMap<SessionId, Arc<Mailbox>>,
     /// Whether the node is stopping, and admits no more.
     draining: bool,
 }
 
 impl Sessions {
-    pub(crate) fn new(limit: usize) -> Self {
-        let boot = Ulid::generate().to_string();
-        Self {
-            // The random half of a ULID: two processes started at once still differ.
-            boot: boot[boot.len() - 8..].to_owned(),
-            limit,
-            next_publisher: AtomicU64::new(0),
-            mailboxes: Mutex::default(),
-        }
-    }
-
-    /// A session id: the node's 8 characters and 128 random bits that nobody can guess.
-    fn new_id(&self) -> ByteString {
-        let random = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
-        format!("{}{random}", self.boot).into()
+    pub(crate) fn new(limit: usize, boot: Boot) -> Self {
+        Self { boot, limit, next_publisher: AtomicU64::new(0), mailboxes: Mutex::default() }
     }
 
     pub(crate) fn new_publisher(&self) -> PublisherId {

@@ -16,14 +16,18 @@
 //! Not here: the protocol (crate `stomp`), the fan-out of topics ([`Hub`](crate::hub::Hub)).
 
 mod acknowledge;
+mod error_note;
 mod feed;
+mod group;
 mod options;
 mod publish;
 mod queue;
 mod refused;
 mod renewal;
 mod replies;
+mod seat;
 mod subscribe;
+mod user;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,18 +43,23 @@ use stomp::{Command, Version};
 use tokio::time::Instant;
 
 use self::acknowledge::nothing_to_acknowledge;
+pub(crate) use self::error_note::ErrorNote;
 use self::publish::Replies;
 pub(crate) use self::publish::Sent;
 use self::queue::{Queue, Source};
 pub(crate) use self::refused::Refused;
 use self::replies::TempQueue;
+use self::seat::Seat;
 pub(crate) use self::subscribe::Opened;
 use self::subscribe::{Subscriber, room_for_queues};
 use crate::close::CloseReason;
-use crate::hub::Seat;
 use crate::mailbox::Mailbox;
 use crate::node::Node;
 use crate::transport::Framing;
+use crate::users::Registration;
+
+/// How long a client waits for what needs the broker and does not get it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One session's relay.
 pub(crate) struct Relay {
@@ -59,6 +68,7 @@ pub(crate) struct Relay {
     framing: Framing,
     publisher: PublisherId,
     principal: Arc<Principal>,
+    registration: Registration,
     /// When the principal ends to be who it is; none is never.
     expires_at: Option<Instant>,
     version: Version,
@@ -80,7 +90,7 @@ pub(crate) struct Relay {
 struct SharedSubscription {
     number: u32,
     acknowledged: bool,
-    _seat: Seat,
+    seat: Seat,
 }
 
 impl Relay {
@@ -89,13 +99,15 @@ impl Relay {
         mailbox: Arc<Mailbox>,
         framing: Framing,
         principal: Principal,
+        registration: Registration,
         version: Version,
-        session: &str,
         now: Instant,
     ) -> Self {
+        let session = registration.registered().id().as_str();
         Self {
             publisher: node.sessions.new_publisher(),
             tag: ByteString::from(session[session.len().saturating_sub(8)..].to_owned()),
+            registration,
             node,
             mailbox,
             framing,
@@ -169,7 +181,7 @@ impl Relay {
     pub(crate) fn hold(&mut self, opened: Opened) {
         let number = match opened {
             Opened::Shared { number, acknowledged, seat } => {
-                self.shared.push(SharedSubscription { number, acknowledged, _seat: seat });
+                self.shared.push(SharedSubscription { number, acknowledged, seat });
                 Some(number)
             }
             Opened::Queue(queue) => {
@@ -208,6 +220,34 @@ impl Relay {
             let delete = async move { Ok(node.broker.delete(&Destination::Queue(name)).await?) };
             Box::pin(delete) as BoxFuture<'static, _>
         }))
+    }
+
+    /// Ends the subscriptions to `destination`, because somebody else wants that, and gives back what they
+    /// have not settled. Says their numbers.
+    pub(crate) fn end(&mut self, destination: &Destination) -> Vec<u32> {
+        let mut ended = Vec::new();
+        self.shared.retain(|shared| {
+            let is_meant = shared.seat.is_of(destination);
+            if is_meant {
+                self.acknowledging_ended |= shared.acknowledged;
+                ended.push(shared.number);
+            }
+            !is_meant
+        });
+        self.queues.retain_mut(|queue| match queue.number() {
+            Some(number) if queue.is_live() && queue.is_of(destination) => {
+                self.acknowledging_ended |= queue.is_acknowledged();
+                ended.push(number);
+                queue.leave()
+            }
+            _ => true,
+        });
+        ended
+    }
+
+    /// Tells the session what went wrong, if it listens to that.
+    pub(crate) fn tell_error(&self, error: &ErrorNote<'_>) {
+        error.tell(self.registration.registered());
     }
 
     /// Ends all subscriptions, as [`unsubscribe`](Self::unsubscribe) does.
@@ -253,6 +293,7 @@ impl Relay {
             version: self.version,
             publisher: self.publisher,
             principal: Arc::clone(&self.principal),
+            registered: Arc::clone(self.registration.registered()),
             tag: self.tag.clone(),
             own_queues: self.own_queues(),
         }

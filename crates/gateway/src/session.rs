@@ -174,12 +174,15 @@ impl<T: Transport> Session<T> {
     /// Drains the mailbox and writes; looks at the deadlines if the clock rang.
     fn poll_mailbox(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
         let taken = self.outgoing.take(cx, &self.mailbox);
-        if let Some(reason) = taken.close {
-            return Step::Break(self.closed_from_outside(reason));
+        if let Some(closing) = taken.close {
+            return Step::Break(self.closed_from_outside(closing));
+        }
+        for destination in &taken.ended {
+            self.end_subscriptions(destination);
         }
         if taken.rung {
             if self.outgoing.is_late(now, self.node.config.send_timeout) {
-                return Step::Break(self.closed_from_outside(CloseReason::SlowConsumer));
+                return Step::Break(self.closed_from_outside(CloseReason::SlowConsumer.into()));
             }
             if self.relay.as_ref().is_some_and(|relay| relay.is_expired(now)) {
                 return self.refuse(expired(), None, now);
@@ -214,8 +217,8 @@ impl<T: Transport> Session<T> {
                 });
             }
         }
-        // What was due is in the mailbox now, or about to be.
-        Step::Continue(taken.rung)
+        // What was due, and what is said of subscriptions that ended, is in the mailbox now or about to be.
+        Step::Continue(taken.rung || !taken.ended.is_empty())
     }
 
     /// Answers what the broker has confirmed, in the order it was asked for.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -42,7 +43,7 @@ pub(crate) fn serve(
         });
         return;
     };
-    let arrival = Arrival { address, shown: None };
+    let arrival = Arrival { address, shown: None, device: ByteString::new() };
     node.tasks.spawn(Session::new(Arc::clone(node), admission, Tcp::new(socket), arrival).run());
 }
 

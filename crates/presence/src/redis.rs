@@ -72,14 +72,27 @@ impl RedisPresence {
     /// Dropping it is like the death of the node: the others clear its sessions away after its lease.
     #[must_use]
     pub fn start(config: Config, redis: RedisConfig, boot: Boot) -> Self {
+        Self::begin(config, redis, boot, Holds::Sessions)
+    }
+
+    /// Presence as a process sees it that has no sessions, in the same way: it holds no lease and is no node,
+    /// but clears away nodes that died as the others do.
+    #[must_use]
+    pub fn observe(config: Config, redis: RedisConfig, boot: Boot) -> Self {
+        Self::begin(config, redis, boot, Holds::Nothing)
+    }
+
+    fn begin(config: Config, redis: RedisConfig, boot: Boot, holds: Holds) -> Self {
         let closing = CancellationToken::new();
         let (writes, queue) = mpsc::channel(config.max_waiting);
         let shared = Arc::new(Shared::new(config, redis, boot, writes, closing.clone()));
         let keep = closing.child_token();
         let keeping = TaskTracker::new();
         let run = |token: &CancellationToken| token.clone();
-        keeping.spawn(run(&keep).run_until_cancelled_owned(keeper::keep(shared.clone())));
-        keeping.spawn(run(&keep).run_until_cancelled_owned(keeper::reassert(shared.clone())));
+        if holds == Holds::Sessions {
+            keeping.spawn(run(&keep).run_until_cancelled_owned(keeper::keep(shared.clone())));
+            keeping.spawn(run(&keep).run_until_cancelled_owned(keeper::reassert(shared.clone())));
+        }
         keeping.spawn(run(&keep).run_until_cancelled_owned(reaper::reap(shared.clone())));
         keeping.spawn(run(&keep).run_until_cancelled_owned(reaper::tell_offline(shared.clone())));
         keeping.close();
@@ -292,6 +305,13 @@ impl Presence for RedisPresence {
         give_up.arg(self.shared.boot.to_string());
         self.shared.link.ask_one::<u64>(give_up).await.map(drop)
     }
+}
+
+/// What a process has to tell Redis of itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Sessions,
+    Nothing,
 }
 
 /// Why a write has no answer.

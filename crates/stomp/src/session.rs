@@ -247,6 +247,12 @@ impl Session {
         }
     }
 
+    /// Notes that the server has ended the subscription of that number: the client may use its name
+    /// again.
+    pub fn end_subscription(&mut self, number: u32) {
+        self.subscriptions.remove_number(number, self.config.max_subscriptions);
+    }
+
     /// Sends ERROR and reads no more. The caller closes once it has taken what is said. `title` is
     /// what RabbitMQ would call it, `detail` all there is to say.
     pub fn fail(&mut self, title: Title, detail: &str, receipt: Option<&str>) {

@@ -49,7 +49,16 @@ impl Subscriptions {
 
     /// Ends one that is live, and says its number. At most `limit` that ended are remembered.
     pub(crate) fn remove(&mut self, name: &Name, limit: usize) -> Option<u32> {
-        let at = self.known.iter().position(|known| known.live && known.name == *name)?;
+        self.end(limit, |known| known.name == *name)
+    }
+
+    /// Ends the one of that number, if it is live.
+    pub(crate) fn remove_number(&mut self, number: u32, limit: usize) {
+        self.end(limit, |known| known.number == number);
+    }
+
+    fn end(&mut self, limit: usize, is_meant: impl Fn(&Known) -> bool) -> Option<u32> {
+        let at = self.known.iter().position(|known| known.live && is_meant(known))?;
         let mut known = self.known.remove(at);
         known.live = false;
         let number = known.number;

@@ -30,6 +30,8 @@ impl Config {
             self.websocket.check().err().map(|wrong| conflict("websocket", wrong.key, wrong.why)),
             self.rabbitmq.check().err().map(|wrong| conflict("rabbitmq", wrong.key, wrong.why)),
             self.embedded.check().err().map(|wrong| conflict("embedded", wrong.key, wrong.why)),
+            self.presence.check().err().map(|wrong| conflict("presence", wrong.key, wrong.why)),
+            self.redis.check().err().map(|wrong| conflict("redis", wrong.key, wrong.why)),
             self.log.check().err().map(|wrong| conflict("log", wrong.key, wrong.why)),
         ];
         let outbound = self.rabbitmq.max_outbound_message;

@@ -60,6 +60,10 @@ pub(crate) struct Config {
     pub(crate) rabbitmq: broker_rabbitmq::Config,
     /// Limits of the broker inside the process.
     pub(crate) embedded: broker_embedded::Config,
+    /// How soon a node that died is noticed, and how much is told to Redis at once.
+    pub(crate) presence: presence::Config,
+    /// How to reach Redis, which knows who is online and in which group.
+    pub(crate) redis: presence::RedisConfig,
     /// What is logged, and how.
     pub(crate) log: log::Config,
 }

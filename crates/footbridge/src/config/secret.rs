@@ -5,14 +5,18 @@
 
 use access::Secret;
 use broker_rabbitmq::Uri;
+use presence::Url;
 use toml::Value;
 
 /// The key of the secret that tokens are signed with.
 const JWT_SECRET: &str = "jwt_secret";
 
+/// The key of the URLs of Redis.
+const REDIS_URLS: &str = "urls";
+
 /// Whether the value of a key may hold a password.
 pub(super) fn is_secret(section: &str, key: &str) -> bool {
-    matches!((section, key), ("rabbitmq", "uris") | ("access", "jwt_secret"))
+    matches!((section, key), ("rabbitmq", "uris") | ("redis", "urls") | ("access", "jwt_secret"))
 }
 
 /// The value of a secret key without its passwords. `default` is no secret: everybody can read it.
@@ -20,6 +24,7 @@ pub(super) fn without(key: &str, value: &Value, default: &Value) -> Value {
     match value {
         value if value == default => value.clone(),
         Value::String(secret) if key == JWT_SECRET => Secret::from(&**secret).to_string().into(),
+        Value::String(url) if key == REDIS_URLS => Url::from(&**url).to_string().into(),
         Value::String(uri) => Uri::from(&**uri).to_string().into(),
         Value::Array(values) => {
             Value::Array(values.iter().map(|value| without(key, value, default)).collect())
@@ -57,12 +62,13 @@ fn names_a_secret(before: &str) -> bool {
 }
 
 /// Where in a word there may be a password: from the first colon behind the scheme to the last @, or
-/// to the end if it is an AMQP URI that has none.
+/// to the end if it is a URI of RabbitMQ or Redis that has none.
 fn password(word: &str) -> Option<(usize, usize)> {
     let behind_scheme = word.find("://").map_or(0, |at| at + 3);
     let from = behind_scheme + word[behind_scheme..].find(':')? + 1;
-    let amqp = word[..behind_scheme].contains("amqp");
-    let to = word.rfind('@').or(amqp.then(|| word.trim_end_matches(['"', '\'']).len()))?;
+    let scheme = &word[..behind_scheme];
+    let has_one = scheme.contains("amqp") || scheme.contains("redis");
+    let to = word.rfind('@').or(has_one.then(|| word.trim_end_matches(['"', '\'']).len()))?;
     (from < to).then_some((from, to))
 }
 
@@ -78,6 +84,8 @@ mod tests {
             ("uris = [amqp://ann:pw@host]", "uris = [amqp://ann:**@host]"),
             ("uris = ann:pw@host:5672/%2f", "uris = ann:**@host:5672/%2f"),
             ("uris = 'amqp://ann:pw'", "uris = 'amqp://ann:**'"),
+            ("urls = 'redis://:pw@host:6379'", "urls = 'redis://:**@host:6379'"),
+            ("urls = 'redis://ann:pw'", "urls = 'redis://ann:**'"),
             ("origins = ['http://localhost:80']", "origins = ['http://localhost:80']"),
             ("listen = '127.0.0.1:80'", "listen = '127.0.0.1:80'"),
             ("uris = ['amqp://ann@host']", "uris = ['amqp://ann@host']"),

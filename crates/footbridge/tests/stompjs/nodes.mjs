@@ -1,6 +1,6 @@
-// A cluster of real processes on free ports: a private RabbitMQ, gateways and a notifier.
+// A cluster of real processes on free ports: a private RabbitMQ and Redis, gateways and a notifier.
 //
-// TESTKIT_BIN names the program that starts the RabbitMQ; by default it is the workspace's build.
+// TESTKIT_BIN names the program that starts the servers; by default it is the workspace's build.
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -16,12 +16,12 @@ function testkit() {
   return found;
 }
 
-/** RabbitMQ with its own ports and directory. */
-class RabbitMq extends Process {
-  static async start() {
-    const server = new RabbitMq();
+/** RabbitMQ or Redis with its own ports and directory. */
+class Server extends Process {
+  static async start(name) {
+    const server = new Server();
     // It waits for its server itself, and longer than a Log does.
-    await server.spawn(testkit(), ['rabbitmq'], []);
+    await server.spawn(testkit(), [name], []);
     server.uri = (await server.line()).split(' ')[0];
     return server;
   }
@@ -68,8 +68,12 @@ export class Cluster {
   }
 
   async #begin() {
-    this.rabbitmq = await RabbitMq.start();
-    const env = { FOOTBRIDGE_RABBITMQ__URIS: this.rabbitmq.uri, FOOTBRIDGE_ACCESS__RULES: 'open' };
+    [this.rabbitmq, this.redis] = await Promise.all(['rabbitmq', 'redis'].map((name) => Server.start(name)));
+    const env = {
+      FOOTBRIDGE_RABBITMQ__URIS: this.rabbitmq.uri,
+      FOOTBRIDGE_REDIS__URLS: this.redis.uri,
+      FOOTBRIDGE_ACCESS__RULES: 'open',
+    };
     for (let n = 0; n < 2; n += 1) this.gateways.push(await Service.start('gateway', 'WebSocket', env));
     this.notifier = await Service.start('notifier', 'gRPC', env);
     await Promise.all([...this.gateways, this.notifier].map((service) => service.ready()));
@@ -77,6 +81,6 @@ export class Cluster {
 
   async stop() {
     await Promise.all([...this.gateways, this.notifier].map((service) => service?.stop()));
-    await this.rabbitmq?.kill();
+    await Promise.all([this.rabbitmq?.kill(), this.redis?.kill()]);
   }
 }

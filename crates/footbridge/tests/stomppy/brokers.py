@@ -9,7 +9,7 @@ import functools
 import unittest
 
 from clients import CONNECTIONS, Client
-from node import Gateway, Node, RabbitMq
+from node import Gateway, Node, Server
 
 
 def _ended(server):
@@ -20,7 +20,12 @@ def _ended(server):
 
 @functools.cache
 def _rabbitmq():
-    return _ended(RabbitMq())
+    return _ended(Server("rabbitmq"))
+
+
+@functools.cache
+def _redis():
+    return _ended(Server("redis"))
 
 
 @functools.cache
@@ -32,13 +37,13 @@ def embedded():
 @functools.cache
 def gateway(number=0):
     """A node over RabbitMQ; those of different numbers share it."""
-    return _ended(Gateway(_rabbitmq()))
+    return _ended(Gateway(_rabbitmq(), _redis()))
 
 
 @functools.cache
 def plugins_manners():
     """A node over RabbitMQ with the manners of its STOMP plugin."""
-    return _ended(Gateway(_rabbitmq(), FOOTBRIDGE_GATEWAY__COMPAT="rabbitmq"))
+    return _ended(Gateway(_rabbitmq(), _redis(), FOOTBRIDGE_GATEWAY__COMPAT="rabbitmq"))
 
 
 # The brokers that a row may be for.

@@ -1,7 +1,7 @@
 """Real servers, children of the tests, on free ports of 127.0.0.1.
 
 FOOTBRIDGE_BIN names the program under test, by default the workspace's release build; TESTKIT_BIN
-the one that starts RabbitMQ, by default the workspace's debug build.
+the one that starts RabbitMQ and Redis, by default the workspace's debug build.
 """
 
 import os
@@ -87,20 +87,21 @@ class Gateway(Node):
 
     COMMAND = ["gateway", "--listen", ANY_PORT]
 
-    def __init__(self, rabbitmq, **variables):
+    def __init__(self, rabbitmq, redis, **variables):
         super().__init__(
             FOOTBRIDGE_RABBITMQ__URIS=rabbitmq.uri,
+            FOOTBRIDGE_REDIS__URLS=redis.uri,
             FOOTBRIDGE_ACCESS__RULES="open",
             FOOTBRIDGE_GATEWAY__STOMP_LISTEN=ANY_PORT,
             **variables,
         )
 
 
-class RabbitMq(Process):
-    """A RabbitMQ with its own ports and directory."""
+class Server(Process):
+    """A RabbitMQ or Redis with its own ports and directory."""
 
-    def __init__(self):
-        super().__init__("TESTKIT_BIN", "debug/testkit", "rabbitmq")
+    def __init__(self, name):
+        super().__init__("TESTKIT_BIN", "debug/testkit", name)
 
     def stop(self):
         self._process.send_signal(signal.SIGINT)

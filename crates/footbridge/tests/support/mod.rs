@@ -26,6 +26,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a condition is looked at that nothing announces.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Says where Redis is.
+const REDIS: &str = "FOOTBRIDGE_REDIS__URLS";
+
 /// What a process is started with.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -70,8 +73,13 @@ impl Settings {
         self
     }
 
-    /// Starts a node and returns when it has said where it listens. It need not be ready by then.
-    pub(crate) async fn start(self) -> Node {
+    /// Starts a node and returns when it has said where it listens. It need not be ready by then. One of a
+    /// cluster that was given no Redis gets the one that all tests of the process share.
+    pub(crate) async fn start(mut self) -> Node {
+        let is_given = self.variables.iter().any(|(name, _)| name == REDIS);
+        if !is_given && matches!(&*self.arguments[0], "gateway" | "notifier") {
+            self = self.variable(REDIS, &testkit::redis().await.uri());
+        }
         let mut process = Guarded::start(&self.arguments, &self.variables);
         let admin = process.said("Admin").await;
         let admin = admin.strip_prefix("http://").and_then(|url| url.split('/').next());

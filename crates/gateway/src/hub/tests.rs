@@ -12,6 +12,7 @@ use broker::{
 };
 use broker_embedded::EmbeddedBroker;
 use bytestring::ByteString;
+use presence::{Boot, MemoryPresence};
 use stomp::{Compat, Version};
 
 use super::*;
@@ -84,7 +85,8 @@ impl Bench {
             subscribed: AtomicUsize::new(0),
         });
         let counting: Arc<dyn Broker> = Arc::<Counting>::clone(&broker);
-        let hub = Arc::new(Hub::new(counting, LINGER, Arc::new(Metrics::new())));
+        let groups = Arc::new(MemoryPresence::new(&Default::default(), Boot::generate()));
+        let hub = Arc::new(Hub::new(counting, groups, LINGER, Arc::new(Metrics::new())));
         Self { broker, hub }
     }
 
@@ -220,7 +222,7 @@ async fn sessions_whose_subscription_the_broker_ends_are_closed() {
             break close;
         }
     };
-    assert_eq!(close, CloseReason::BrokerUnavailable);
+    assert_eq!(close, CloseReason::BrokerUnavailable.into());
     let _seat = bench.subscribe("/topic/over", "s", &mailbox).await.unwrap();
     assert_eq!(bench.subscribed(), 2);
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use access::{Action, Principal};
 use broker::destination::{App, Verb};
-use broker::{Confirm, Destination, Message, QueueOptions, header};
+use broker::{Confirm, Destination, Message, MessageId, QueueOptions, header};
 use bytestring::ByteString;
+use cluster::Content;
 use stomp::action::Publish;
 use stomp::{Command, Headers};
 
 use super::queue::Queue;
 use super::replies::{REPLY_TO, TempQueue};
 use super::subscribe::{Subscriber, room_for_queues};
-use super::{Refused, not_available, options, renewal};
+use super::{Refused, group, not_available, options, renewal, user};
 use crate::application::Call;
 use crate::node::Node;
 
@@ -55,7 +56,6 @@ pub(super) fn check(
         Destination::App(app) if renewal::is_own(&app.path) => {
             return Err(not_available(&destination));
         }
-        Destination::User(_) | Destination::Group(_) => return Err(not_available(&destination)),
         Destination::Queue(_) => options::queue(Command::Send, &publish.headers)?,
         _ => QueueOptions::default(),
     };
@@ -89,6 +89,18 @@ pub(super) async fn publish(
             let confirm = call(&from, app, publish, reply_to).await?;
             return Ok(Sent { confirm, replies });
         }
+        Destination::User(to) => {
+            let persistent = is_persistent(&publish.headers, receipted);
+            let confirm =
+                user::send(&from, to, content(publish, reply_to.as_ref()), persistent).await?;
+            return Ok(Sent { confirm, replies });
+        }
+        Destination::Group(name) => {
+            let persistent = is_persistent(&publish.headers, receipted);
+            let content = content(publish, reply_to.as_ref());
+            let confirm = group::send(&from, &name, content, persistent).await?;
+            return Ok(Sent { confirm, replies });
+        }
         destination => destination,
     };
     if let Destination::Queue(name) = &destination
@@ -106,6 +118,12 @@ pub(super) async fn publish(
     message.headers = own_headers(&publish.headers, reply_to.as_ref());
     let confirm = node.broker.publish(publisher, message).await?;
     Ok(Sent { confirm, replies })
+}
+
+/// What users and groups get of a SEND.
+fn content(publish: Publish, reply_to: Option<&ByteString>) -> Content {
+    let headers = own_headers(&publish.headers, reply_to);
+    Content { id: MessageId::new(), headers, body: publish.body }
 }
 
 /// Calls the application and publishes what it answers. The last answer's confirm stands for all:

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use broker::{Delivery, MessageId, Outcome, Subscription};
+use broker::{Delivery, Destination, MessageId, Outcome, Subscription};
 use bytestring::ByteString;
 use stomp::Title;
 use stomp::action::AckMode;
@@ -30,6 +30,7 @@ pub(crate) struct Queue {
     ack: AckMode,
     shape: Shape,
     source: Source,
+    destination: Destination,
     /// `None` once the client has left: then only what is to be written is waited for.
     subscription: Option<Subscription>,
     /// Oldest first; at most the subscription's prefetch.
@@ -73,11 +74,13 @@ impl Queue {
         ack: AckMode,
         shape: Shape,
         source: Source,
+        destination: Destination,
     ) -> Self {
         let metrics = Arc::clone(&subscriber.node.metrics);
         metrics.subscriptions.inc();
         let (tag, subscription) = (subscriber.tag.clone(), Some(subscription));
-        Self { number, tag, ack, shape, source, subscription, unsettled: VecDeque::new(), metrics }
+        let unsettled = VecDeque::new();
+        Self { number, tag, ack, shape, source, destination, subscription, unsettled, metrics }
     }
 
     pub(super) fn number(&self) -> Option<u32> {
@@ -95,6 +98,11 @@ impl Queue {
     /// Whether the client acknowledges what it gets.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.ack != AckMode::Auto
+    }
+
+    /// Whether it is to that destination.
+    pub(super) fn is_of(&self, destination: &Destination) -> bool {
+        self.destination == *destination
     }
 
     /// Whether the client has not left it.

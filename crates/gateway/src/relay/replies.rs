@@ -82,8 +82,9 @@ impl TempQueue {
             shown: Shown::AsSubscribed(self.spelled.clone()),
             acknowledged: false,
         };
+        let (ack, destination) = (AckMode::Auto, Destination::TempQueue(self.spelled.clone()));
         let source = Source::Replies { temp_queue: self.spelled, reply_to: reply_to.clone() };
-        let queue = Queue::new(subscriber, subscription, None, AckMode::Auto, shape, source);
+        let queue = Queue::new(subscriber, subscription, None, ack, shape, source, destination);
         Ok((reply_to, queue))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use access::{Action, Principal};
-use broker::destination::{Topic, Verb};
+use broker::destination::{Topic, UserDestination, Verb};
 use broker::{Destination, Feed, PublisherId, SubscribeRequest};
 use bytestring::ByteString;
 use stomp::action::{AckMode, Subscribe};
@@ -11,14 +11,15 @@ use stomp::{Command, Version};
 
 use super::options::{Asked, bad};
 use super::queue::{Queue, Source};
-use super::{Refused, feed, not_available};
+use super::seat::Seat;
+use super::{Refused, feed, group, not_available, user};
 use crate::close::CloseReason;
 use crate::config::Config;
-use crate::hub::Seat;
 use crate::mailbox::Mailbox;
 use crate::message_frame::{Shape, Shown};
 use crate::node::Node;
 use crate::transport::Framing;
+use crate::users::Registered;
 
 /// A subscription that was opened, for the relay to hold.
 pub(crate) enum Opened {
@@ -36,6 +37,7 @@ pub(super) struct Subscriber {
     pub(super) version: Version,
     pub(super) publisher: PublisherId,
     pub(super) principal: Arc<Principal>,
+    pub(super) registered: Arc<Registered>,
     /// As [`Relay`](super::Relay) has it.
     pub(super) tag: ByteString,
     /// How many queues of its own the session has.
@@ -60,7 +62,7 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
     }
     let destination = node.destinations.parse(&subscribe.destination, Verb::Subscribe)?;
     node.access.check(&subscriber.principal, Action::Subscribe, &destination)?;
-    if let Destination::User(_) | Destination::Group(_) | Destination::App(_) = destination {
+    if let Destination::App(_) = destination {
         return Err(not_available(&destination));
     }
     let asked = Asked::of(&subscribe.headers)?;
@@ -76,11 +78,21 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
         shown: shown(&subscribe.destination, &destination, &feed),
         acknowledged,
     };
+    let number = subscribe.number;
     let source = match (&destination, &feed) {
+        (Destination::User(UserDestination { path, .. }), _) => {
+            let seat = user::subscribe(&subscriber, number, path.clone(), shape).await?;
+            return Ok(Opened::Shared { number, acknowledged, seat });
+        }
+        (Destination::Group(name), _) => {
+            let seat = group::subscribe(&subscriber, name, shape).await?;
+            return Ok(Opened::Shared { number, acknowledged, seat });
+        }
         (Destination::Topic(_) | Destination::Exchange { .. }, Feed::Shared) => {
             let hub = Arc::clone(&node.hub);
             let seat = hub.subscribe(destination, shape, Arc::clone(&subscriber.mailbox)).await?;
-            return Ok(Opened::Shared { number: subscribe.number, acknowledged, seat });
+            let seat = Seat::Hub(seat);
+            return Ok(Opened::Shared { number, acknowledged, seat });
         }
         // As with RabbitMQ's plugin only topics give up what they keep by UNSUBSCRIBE.
         (Destination::Topic(_), Feed::Kept { .. } | Feed::Named(_)) => Source::Kept,
@@ -91,7 +103,7 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
         room_for_queues(subscriber.own_queues + 1, &node.config)?;
     }
     let request = SubscribeRequest {
-        destination,
+        destination: destination.clone(),
         prefetch,
         queue: feed::completed(node.config.compat, &feed, asked.queue),
         feed,
@@ -99,8 +111,9 @@ pub(super) async fn open(subscriber: Subscriber, subscribe: Subscribe) -> Result
         subscriber: subscriber.publisher,
     };
     let subscription = node.broker.subscribe(request).await?;
-    let number = Some(subscribe.number);
-    Ok(Opened::Queue(Queue::new(&subscriber, subscription, number, subscribe.ack, shape, source)))
+    let (number, ack) = (Some(number), subscribe.ack);
+    let queue = Queue::new(&subscriber, subscription, number, ack, shape, source, destination);
+    Ok(Opened::Queue(queue))
 }
 
 /// Whether a session may have so many queues of its own.

@@ -4,13 +4,15 @@ use std::future::poll_fn;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use broker::Destination;
 use bytestring::ByteString;
 use stomp::Title;
 use tokio::time::Instant;
 
 use super::{Session, Step};
 use crate::close::CloseReason;
-use crate::relay::Refused;
+use crate::mailbox::Closing;
+use crate::relay::{ErrorNote, Refused};
 use crate::transport::Transport;
 
 /// How long a client is given to take the last frames and to close.
@@ -45,7 +47,30 @@ impl<T: Transport> Session<T> {
         self.say(now);
     }
 
-    pub(super) fn closed_from_outside(&mut self, reason: CloseReason) -> End {
+    /// Ends what the session has subscribed to at `destination`, and tells its client if it listens to
+    /// that.
+    pub(super) fn end_subscriptions(&mut self, destination: &Destination) {
+        let Some(relay) = &mut self.relay else { return };
+        let ended = relay.end(destination);
+        for number in &ended {
+            self.stomp.end_subscription(*number);
+        }
+        if !ended.is_empty() {
+            let destination = destination.to_string();
+            relay.tell_error(&ErrorNote {
+                error: "unsubscribed",
+                destination: &destination,
+                receipt: None,
+                text: &format!("the subscription to {destination} has been ended by the server"),
+            });
+        }
+    }
+
+    pub(super) fn closed_from_outside(&mut self, closing: Closing) -> End {
+        let Closing { reason, detail } = closing;
+        if let Some(detail) = detail {
+            return self.cut_off(reason, detail.into());
+        }
         let detail = match reason {
             CloseReason::SlowConsumer => format!(
                 "more than {} waited to be read, or one frame for longer than {:?}",
@@ -58,13 +83,20 @@ impl<T: Transport> Session<T> {
             CloseReason::Drain => {
                 return End { reason, detail: "this node is stopping".into() };
             }
+            CloseReason::Removed => "a service has ended this session".into(),
             _ => reason.label().into(),
         };
+        self.cut_off(reason, detail)
+    }
+
+    /// Says ERROR behind what is being written.
+    fn cut_off(&mut self, reason: CloseReason, detail: String) -> End {
         if reason == CloseReason::SlowConsumer {
             self.outgoing.keep_only_what_is_begun();
         }
         let title = match reason {
             CloseReason::BrokerUnavailable => Title::ServerCancelled,
+            CloseReason::Removed => Title::AccessRefused,
             _ => Title::ProcessingError,
         };
         self.stomp.fail(title, &detail, None);

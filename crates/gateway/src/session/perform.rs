@@ -8,6 +8,7 @@ use access::Credentials;
 use broker::Confirm;
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
+use presence::Attributes;
 use stomp::Action;
 use stomp::action::{Held, Publish};
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use super::performed::Performed;
 use super::{Awaited, Session, Step, Then};
 use crate::relay::Relay;
 use crate::transport::Transport;
+use crate::users::{self, Newcomer};
 
 /// A COMMIT that is being performed.
 pub(super) struct Commit {
@@ -43,8 +45,19 @@ impl<T: Transport> Session<T> {
                 let connect = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
                 let credentials = Credentials { connect, ..shown };
                 let connect_by = self.stomp.poll_timeout().map_or(now, Instant::from_std);
+                let newcomer = Newcomer {
+                    id: self.admission.id().clone(),
+                    mailbox: Arc::clone(&self.mailbox),
+                    address,
+                    device: std::mem::take(&mut self.arrival.device),
+                    annotations: Attributes::new(),
+                };
                 self.in_hand = Some(Box::pin(async move {
-                    let entered = node.door.enter(address, &credentials, connect_by);
+                    let entered = async {
+                        let principal = node.door.enter(address, &credentials, connect_by).await?;
+                        let registered = users::register(&node, &principal, newcomer, connect_by);
+                        Ok((registered.await?, principal))
+                    };
                     Performed::Connected(entered.await)
                 }));
             }

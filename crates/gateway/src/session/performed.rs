@@ -12,10 +12,11 @@ use super::{Awaited, Busy, Session, Step, Then};
 use crate::metrics::PublishOutcome;
 use crate::relay::{Opened, Refused, Relay, Sent};
 use crate::transport::Transport;
+use crate::users::Registration;
 
 /// See the module.
 pub(super) enum Performed {
-    Connected(Result<Principal, Refused>),
+    Connected(Result<(Registration, Principal), Refused>),
     Published {
         result: Result<Sent, Refused>,
         receipt: Option<ByteString>,
@@ -46,21 +47,21 @@ impl<T: Transport> Session<T> {
         };
         self.in_hand = None;
         match performed {
-            Performed::Connected(Ok(principal)) => {
+            Performed::Connected(Ok((registration, principal))) => {
                 tracing::debug!(
                     session = %self.admission.id(),
                     principal = &*principal.name,
                     authenticated = principal.is_authenticated(),
                     "connected"
                 );
-                self.stomp.accept(now.into_std(), self.admission.id(), &principal.name);
+                self.stomp.accept(now.into_std(), self.admission.id().as_str(), &principal.name);
                 self.relay = Some(Box::new(Relay::new(
                     Arc::clone(&self.node),
                     Arc::clone(&self.mailbox),
                     self.transport.framing(),
                     principal,
+                    registration,
                     self.stomp.version(),
-                    self.admission.id(),
                     now,
                 )));
             }

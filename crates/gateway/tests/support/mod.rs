@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use access::Access;
 use access::rules::Config as Rules;
-use broker::{Broker, Destinations};
+use broker::{Broker, Destinations, PublisherId};
 use broker_embedded::EmbeddedBroker;
 use bytes::BytesMut;
+use cluster::{Nodes, Router};
 use futures_util::{SinkExt, StreamExt};
 use gateway::{Config, Gateway, Parts, application};
+use presence::{Boot, Config as PresenceConfig, MemoryPresence, SessionId};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use stomp::{Command, Decoder, Frame, Limits, Version, header};
@@ -32,6 +34,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// Longer than anything here takes on a busy machine; reached only when something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// As whom a node says how it is, and a service sends.
+const ANNOUNCER: PublisherId = PublisherId(u64::MAX);
+pub(crate) const SERVICE: PublisherId = PublisherId(1 << 63);
+
 /// What clients take.
 const LIMITS: Limits =
     Limits { frame: 1 << 24, headers: 1000, header_length: 1 << 16, body: 1 << 24 };
@@ -40,6 +46,10 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     /// Where STOMP without WebSocket is served, if it is.
     stomp_address: Option<SocketAddr>,
+    /// Who is connected, and in which group.
+    pub(crate) presence: Arc<MemoryPresence>,
+    /// By which services send.
+    pub(crate) router: Router,
     metrics: Registry,
     stop: Option<oneshot::Sender<()>>,
     run: JoinHandle<()>,
@@ -86,6 +96,10 @@ impl Node {
         stomp: stomp::Config,
     ) -> Self {
         let destinations = Destinations::default();
+        let presence = Arc::new(MemoryPresence::new(&PresenceConfig::default(), Boot::generate()));
+        let nodes = Arc::new(Nodes::alone(broker.clone(), presence.clone(), ANNOUNCER));
+        let (who, groups) = (presence.clone(), presence.clone());
+        let router = Router::new(broker.clone(), who, groups, nodes.clone());
         let gateway = Gateway::bind(Parts {
             config,
             stomp,
@@ -93,6 +107,9 @@ impl Node {
             access: Arc::new(Access::start(&access, &destinations).unwrap()),
             destinations,
             broker,
+            presence: presence.clone(),
+            groups: presence.clone(),
+            nodes,
             application: Arc::new(application::NoApplication),
         })
         .await
@@ -105,7 +122,7 @@ impl Node {
         let run = tokio::spawn(gateway.run(async {
             let _ = stopped.await;
         }));
-        Self { address, stomp_address, metrics, stop: Some(stop), run }
+        Self { address, stomp_address, presence, router, metrics, stop: Some(stop), run }
     }
 
     pub(crate) fn stomp_address(&self) -> SocketAddr {
@@ -128,6 +145,27 @@ impl Node {
     /// Connects with one version alone, without heart-beats.
     pub(crate) async fn connect_as(&self, version: &str) -> Client {
         self.connect_with(version, "0,0").await
+    }
+
+    /// Connects as the user of that name, which a node where everything is open believes.
+    pub(crate) async fn connect_named(&self, name: &str) -> Client {
+        self.connect_by(&format!("login:{name}\n")).await
+    }
+
+    /// Connects as nobody in particular, and keeps the session's id.
+    pub(crate) async fn connect_anonymous(&self) -> Client {
+        self.connect_by("").await
+    }
+
+    async fn connect_by(&self, headers: &str) -> Client {
+        let mut client = self.open(&[]).await.unwrap();
+        let connect = format!("CONNECT\naccept-version:1.2\n{headers}heart-beat:0,0\n\n\0");
+        client.send_text(&connect).await;
+        let connected = client.frame().await;
+        assert_eq!(connected.command, Command::Connected, "{connected:?}");
+        client.session = connected.headers.get("session").map(ToString::to_string);
+        client.decoder.set_version(Version::V1_2);
+        client
     }
 
     pub(crate) async fn connect_with(&self, version: &str, heart_beat: &str) -> Client {
@@ -170,6 +208,7 @@ impl Node {
             input: BytesMut::new(),
             binary: false,
             protocol,
+            session: None,
         })
     }
 
@@ -226,9 +265,15 @@ pub(crate) struct Client {
     /// Whether the last WebSocket message was binary.
     pub(crate) binary: bool,
     pub(crate) protocol: Option<String>,
+    /// The session's id, where it was asked for.
+    session: Option<String>,
 }
 
 impl Client {
+    pub(crate) fn session(&self) -> SessionId {
+        SessionId::new(self.session.clone().unwrap()).unwrap()
+    }
+
     pub(crate) async fn send_text(&mut self, text: &str) {
         timeout(self.socket.send(Message::text(text))).await.unwrap();
     }

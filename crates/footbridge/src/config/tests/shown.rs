@@ -60,6 +60,23 @@ fn what_is_shown_says_where_it_comes_from() {
         max_bytes = "512.0 MiB"
         max_message = "1.0 MiB"
 
+        [presence]
+        lease = "15s"
+        refresh = "5s"
+        reassert = "1m"
+        linger = "10s"
+        batch = 512
+        max_waiting = 100000
+
+        [redis]
+        urls = ["redis://127.0.0.1:6379/"]
+        cluster = false
+        ca_file = ""
+        namespace = "footbridge"
+        command_timeout = "2s"
+        connect_timeout = "5s"
+        reconnect_pause = "2s"
+
         [log]
         level = "warn"  # footbridge.toml:2:1
         format = "json"  # FOOTBRIDGE_LOG__FORMAT

@@ -1,0 +1,282 @@
+//! The sessions of this node by who they are, and what each hears of its own user's destinations.
+//!
+//! A message to a user, a session or all of them comes to the node as a letter, once for all whom it is
+//! for here; [`Users::deliver`] takes it to those that are subscribed to its destination.
+//!
+//! Invariants
+//! - A session is in here before presence is told of it, and until its [`Registration`] is dropped, which tells
+//!   presence that it is gone. So whoever finds a session in presence finds it here.
+//! - One session gets one letter once, whatever it is named by.
+//! - Delivery never waits for a client (see [`Mailbox`]), and a message is encoded once for each [`Shape`].
+//! - Lock order: `here` alone; one session's `heard`, then its mailbox.
+//!
+//! Not here: which node a message goes to (`cluster::Router`), how letters come in ([`inlet`](crate::inlet)).
+
+mod registration;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use broker::destination::UserDestination;
+use broker::{Destination, Message};
+use bytes::Bytes;
+use bytestring::ByteString;
+use cluster::{Addressed, Content, Target};
+use parking_lot::Mutex;
+use presence::{Attributes, GroupName, Groups, Member, SessionId, Unavailable, UserName};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+pub(crate) use self::registration::{Newcomer, Registration, register};
+use crate::mailbox::{Closing, Mailbox, Push};
+use crate::message_frame::{Shape, encode};
+use crate::metrics::Metrics;
+
+/// See the module.
+pub(crate) struct Users {
+    metrics: Arc<Metrics>,
+    /// Held for a lookup or a change.
+    here: Mutex<Here>,
+}
+
+/// Both hold the same sessions, except that one without a user is not in `by_user`.
+#[derive(Default)]
+struct Here {
+    by_id: HashMap<SessionId, Arc<Registered>>,
+    by_user: HashMap<UserName, SmallVec<[Arc<Registered>; 1]>>,
+}
+
+/// A session that messages can be addressed to.
+pub(crate) struct Registered {
+    id: SessionId,
+    /// None where nobody knows who it is.
+    user: Option<UserName>,
+    /// What it may be chosen by.
+    attributes: Attributes,
+    mailbox: Arc<Mailbox>,
+    /// What it is subscribed to within `/user`. At most the subscriptions of a session; held while a message
+    /// goes to its mailbox.
+    heard: Mutex<Vec<Heard>>,
+}
+
+struct Heard {
+    number: u32,
+    path: ByteString,
+    shape: Shape,
+}
+
+/// A session's subscription to a destination of its own user's. Dropping it ends it.
+pub(crate) struct Hearing {
+    registered: Arc<Registered>,
+    number: u32,
+    path: ByteString,
+    metrics: Arc<Metrics>,
+}
+
+/// The user has as many sessions on this node as it may have.
+pub(crate) struct TooMany;
+
+impl Users {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, here: Mutex::default() }
+    }
+
+    /// Takes a session in, unless its user has `limit` of them here already.
+    fn enter(&self, registered: &Arc<Registered>, limit: usize) -> Result<(), TooMany> {
+        let mut here = self.here.lock();
+        if let Some(user) = &registered.user {
+            let sessions = here.by_user.entry(user.clone()).or_default();
+            if sessions.len() >= limit {
+                return Err(TooMany);
+            }
+            sessions.push(Arc::clone(registered));
+        }
+        here.by_id.insert(registered.id.clone(), Arc::clone(registered));
+        Ok(())
+    }
+
+    fn leave(&self, registered: &Registered) {
+        let mut here = self.here.lock();
+        here.by_id.remove(&registered.id);
+        let Some(user) = &registered.user else { return };
+        if let Some(sessions) = here.by_user.get_mut(user) {
+            sessions.retain(|session| session.id != registered.id);
+            if sessions.is_empty() {
+                here.by_user.remove(user);
+            }
+        }
+    }
+
+    /// Subscribes a session to the destination `path` within its user. On return nothing that comes to
+    /// this node is missed.
+    pub(crate) fn hear(
+        &self,
+        registered: &Arc<Registered>,
+        number: u32,
+        path: ByteString,
+        shape: Shape,
+    ) -> Hearing {
+        registered.heard.lock().push(Heard { number, path: path.clone(), shape });
+        self.metrics.subscriptions.inc();
+        let (registered, metrics) = (Arc::clone(registered), Arc::clone(&self.metrics));
+        Hearing { registered, number, path, metrics }
+    }
+
+    /// Takes a message to those of this node whom it is for. Waits for sessions that had no turn to empty their
+    /// mailbox, never for a client.
+    pub(crate) async fn deliver(&self, addressed: &Addressed, redelivered: bool) {
+        let mut sessions = self.named(&addressed.to);
+        sessions.retain(|session| cluster::meets(&session.attributes, &addressed.audience));
+        let now = Instant::now();
+        let mut frames = Frames::new(&addressed.path, &addressed.content, redelivered);
+        let (mut count, mut behind) = (0, Vec::new());
+        for session in sessions {
+            for heard in session.heard.lock().iter().filter(|heard| heard.path == addressed.path) {
+                count += 1;
+                let frame = frames.of(&heard.shape);
+                if session.mailbox.push(frame.clone(), now) == Push::Behind {
+                    behind.push((Arc::clone(&session.mailbox), frame));
+                }
+            }
+        }
+        self.metrics.addressed(count);
+        while !behind.is_empty() {
+            tokio::task::yield_now().await;
+            behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
+        }
+    }
+
+    /// Closes the sessions of this node that `of` names.
+    pub(crate) fn close(&self, of: &[Target], closing: &Closing) {
+        for session in self.named(of) {
+            session.mailbox.close(closing.clone());
+        }
+    }
+
+    /// Ends the subscriptions to `destination` of the sessions that `of` names.
+    pub(crate) fn end_subscriptions(&self, of: &[Target], destination: &Destination) {
+        for session in self.named(of) {
+            session.mailbox.end_subscriptions(destination.clone());
+        }
+    }
+
+    /// The sessions of this node that `targets` name, each once.
+    fn named(&self, targets: &[Target]) -> Vec<Arc<Registered>> {
+        let here = self.here.lock();
+        if targets.contains(&Target::All) {
+            return here.by_id.values().cloned().collect();
+        }
+        let mut found = Vec::with_capacity(targets.len());
+        for target in targets {
+            match target {
+                Target::User(user) => {
+                    found.extend(here.by_user.get(user).into_iter().flatten().cloned());
+                }
+                Target::Session(id) => found.extend(here.by_id.get(id).cloned()),
+                Target::All => {}
+            }
+        }
+        drop(here);
+        if targets.len() > 1 {
+            found.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+            found.dedup_by(|one, other| one.id == other.id);
+        }
+        found
+    }
+}
+
+impl Registered {
+    pub(crate) fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    pub(crate) fn user(&self) -> Option<&UserName> {
+        self.user.as_ref()
+    }
+
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Whether it is a member of `group`, itself or by its user.
+    pub(crate) async fn is_member(
+        &self,
+        groups: &dyn Groups,
+        group: &GroupName,
+    ) -> Result<bool, Unavailable> {
+        match &self.user {
+            Some(user) => groups.is_member(user, &self.id, group).await,
+            None => {
+                let itself = Member::Session(self.id.clone());
+                Ok(groups.groups_of(&itself).await?.contains(group))
+            }
+        }
+    }
+
+    /// Whether one of `targets` is this session, or its user.
+    pub(crate) fn is_among(&self, targets: &[Target]) -> bool {
+        targets.iter().any(|target| match target {
+            Target::User(user) => self.user.as_ref() == Some(user),
+            Target::Session(id) => self.id == *id,
+            Target::All => true,
+        })
+    }
+
+    /// Tells the session something at a destination of its user's, if it is subscribed to that.
+    pub(crate) fn tell(&self, path: &str, content: &Content) {
+        let now = Instant::now();
+        let path = ByteString::from(path.to_owned());
+        let mut frames = Frames::new(&path, content, false);
+        for heard in self.heard.lock().iter().filter(|heard| heard.path == path) {
+            self.mailbox.post(frames.of(&heard.shape), now);
+        }
+    }
+}
+
+impl Hearing {
+    /// Whether it is to that destination.
+    pub(crate) fn is_to(&self, destination: &Destination) -> bool {
+        matches!(destination, Destination::User(UserDestination { path, .. }) if *path == self.path)
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.registered.heard.lock().retain(|heard| heard.number != self.number);
+        self.metrics.subscriptions.dec();
+    }
+}
+
+/// The frames of one message, each made when a subscriber of its shape is found.
+struct Frames {
+    message: Message,
+    redelivered: bool,
+    text: bool,
+    made: HashMap<Shape, Bytes>,
+}
+
+impl Frames {
+    fn new(path: &ByteString, content: &Content, redelivered: bool) -> Self {
+        let destination = UserDestination { name: None, path: path.clone() };
+        let message = message(Destination::User(destination), content);
+        let text = str::from_utf8(&message.body).is_ok();
+        Self { message, redelivered, text, made: HashMap::new() }
+    }
+
+    fn of(&mut self, shape: &Shape) -> Bytes {
+        if let Some(frame) = self.made.get(shape) {
+            return frame.clone();
+        }
+        let frame = encode(shape, &self.message, self.redelivered, self.text);
+        self.made.insert(shape.clone(), frame.clone());
+        frame
+    }
+}
+
+/// The message that subscribers get of what a letter holds.
+pub(crate) fn message(destination: Destination, content: &Content) -> Message {
+    let mut message = Message::new(destination, content.body.clone());
+    message.id = content.id;
+    message.headers.clone_from(&content.headers);
+    message
+}
