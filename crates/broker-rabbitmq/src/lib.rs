@@ -1,7 +1,8 @@
-//! RabbitMQ over AMQP 0-9-1, multiplexed: two or three connections per node, whatever the number of clients.
+//! RabbitMQ over AMQP 0-9-1, multiplexed: two to four connections per node, whatever the number of clients.
 //!
-//! One connection publishes and hears confirms, the other consumes and declares; a third, while there is
-//! a use for it, asks for exchanges that others declare. Topics come to the node by one queue of its own,
+//! One connection publishes and hears confirms, the other consumes and binds; a third, once there is a use
+//! for it, declares what clients name, and a fourth, while there is one, asks for exchanges that others
+//! declare. Topics come to the node by one queue of its own,
 //! what the nodes have among themselves by another, if there is a use for it, and are split here; a subscription to a queue, or one that has a queue of its own, is one AMQP
 //! consumer on a shared channel.
 //!
@@ -15,8 +16,8 @@
 //! - lapin's recovery is off: an old connection's channels and tags are inert, never mistaken for new.
 //!
 //! Not here: who may do what.
-//! Not here: subscriptions to exchanges, to AMQP queues, temporary and reply queues; who may do what.
 
+mod apart;
 mod arguments;
 mod asking;
 mod binder;
@@ -80,6 +81,7 @@ use ulid::Ulid;
 pub use config::{Config, Invalid, Uri};
 pub use subscription_names::SubscriptionNames;
 
+use apart::Apart;
 use binder::Binder;
 use bindings::Bindings;
 use consumer_channels::ConsumerChannels;
@@ -139,20 +141,19 @@ impl RabbitMqBroker {
         let metrics = Arc::<Metrics>::default();
         let (closing, leaving) = (CancellationToken::new(), CancellationToken::new());
         let connections = TaskTracker::new();
-        let connection = |part, use_of_it| {
-            let supervisor = Supervisor {
-                config: config.clone(),
-                status: status.clone(),
-                metrics: metrics.clone(),
-                part,
-                name: format!("{} {} {use_of_it}", config.namespace, names.boot()),
-                closing: closing.clone(),
-                told: <_>::default(),
-            };
-            supervisor.start(&connections)
+        let connection = |part, use_of_it| Supervisor {
+            config: config.clone(),
+            status: status.clone(),
+            metrics: metrics.clone(),
+            part,
+            name: format!("{} {} {use_of_it}", config.namespace, names.boot()),
+            closing: closing.clone(),
+            told: <_>::default(),
         };
-        let publishing = connection(Part::Publish, "publish");
-        let consuming = connection(Part::Consume, "consume");
+        let publishing = connection(Part::Publish, "publish").start(&connections);
+        let consuming = connection(Part::Consume, "consume").start(&connections);
+        let apart = connection(Part::Apart, "declare");
+        let apart = Apart::new(apart, connections.clone(), config.reconnect_pause);
         let prover = Prover {
             config: config.clone(),
             name: format!("{} {} prove", config.namespace, names.boot()),
@@ -164,7 +165,7 @@ impl RabbitMqBroker {
         connections.close();
         let pause = config.reconnect_pause;
         let declarations =
-            Arc::new(Declarations::new(names.clone(), consuming.clone(), pause, proofs));
+            Arc::new(Declarations::new(names.clone(), consuming.clone(), pause, apart, proofs));
         let replies = Arc::<DirectReplies>::default();
         let publisher = Arc::new(Publisher::start(
             &config,

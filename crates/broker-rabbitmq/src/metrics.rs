@@ -126,8 +126,8 @@ impl Metrics {
         topics: &Arc<Bindings>,
         letters: &Arc<Bindings>,
     ) {
-        // Both are there from the start, so that a rate has something to rise from.
-        for part in [Part::Publish, Part::Consume] {
+        // All are there from the start, so that a rate has something to rise from.
+        for part in [Part::Publish, Part::Consume, Part::Apart] {
             drop(self.reconnects.get_or_create(&Connection::of(part)));
         }
         for skip in Skip::ALL {
@@ -197,6 +197,7 @@ impl Connection {
     fn of(part: Part) -> Self {
         let connection = match part {
             Part::Publish => "publish",
+            Part::Apart => "apart",
             Part::Consume | Part::TopicQueue | Part::LetterQueue => "consume",
         };
         Self { connection }

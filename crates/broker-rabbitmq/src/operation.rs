@@ -23,7 +23,7 @@ pub(crate) struct Operations {
 }
 
 /// One operation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Operation<'a> {
     /// Declares a queue.
     DeclareQueue { name: &'a str, options: QueueDeclareOptions, arguments: FieldTable },

@@ -27,6 +27,8 @@ pub(crate) enum Part {
     Publish,
     /// The connection that deliveries come by.
     Consume,
+    /// The connection for what may be refused. The whole does not hang on it.
+    Apart,
     /// The node's topic queue.
     TopicQueue,
     /// The node's queue of letters, once there is a use for it.
@@ -37,6 +39,7 @@ pub(crate) enum Part {
 struct Parts {
     publish: Link,
     consume: Link,
+    apart: Link,
     topic_queue: Link,
     letter_queue: Link,
     gaps: u64,
@@ -49,6 +52,7 @@ impl Status {
         let parts = Parts {
             publish: down(),
             consume: down(),
+            apart: down(),
             topic_queue: down(),
             // Most processes never need one, and who does waits for it.
             letter_queue: Link::Up,
@@ -120,6 +124,7 @@ impl Parts {
         match part {
             Part::Publish => &mut self.publish,
             Part::Consume => &mut self.consume,
+            Part::Apart => &mut self.apart,
             Part::TopicQueue => &mut self.topic_queue,
             Part::LetterQueue => &mut self.letter_queue,
         }
