@@ -10,7 +10,8 @@
 //! - An operation is done again, on the next connection, until RabbitMQ has answered it. All of them may be
 //!   done twice.
 //!
-//! Not here: operations on exclusive queues, which are locked to the connection that consumes them.
+//! Not here: operations on exclusive queues, which are locked to the connection that consumes them, and
+//! consumers. What RabbitMQ refuses of those still costs that connection.
 
 use std::sync::OnceLock;
 use std::time::Duration;
