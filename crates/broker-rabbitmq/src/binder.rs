@@ -1,4 +1,4 @@
-//! Makes the topic queue's bindings in RabbitMQ what they shall be.
+//! Makes the bindings of a node's queue in RabbitMQ what they shall be.
 //!
 //! Invariants
 //! - A binding that RabbitMQ refuses fails alone, and is tried again.

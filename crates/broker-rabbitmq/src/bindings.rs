@@ -1,4 +1,4 @@
-//! Which bindings the node's topic queue shall have, and which it has.
+//! Which bindings a queue of the node's shall have, and which it has.
 //!
 //! Invariants
 //! - A binding is wanted as long as one subscription holds it, and is bound once however many do.
@@ -17,7 +17,7 @@ use bytestring::ByteString;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-/// A binding of the topic queue.
+/// A binding of a node's queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Binding {
     pub(crate) exchange: ByteString,
@@ -35,7 +35,7 @@ pub(crate) enum Change {
 /// Hears once whether a binding is there, or why RabbitMQ refused it.
 pub(crate) type Bound = oneshot::Receiver<Result<(), String>>;
 
-/// The bindings of the topic queue.
+/// The bindings of one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Bindings {
     /// Held for a few lookups.
@@ -91,6 +91,17 @@ impl Bindings {
             state.changes.push_back(binding.clone());
             drop(state);
             self.changed.notify_one();
+        }
+    }
+
+    /// Returns once one has been wanted.
+    pub(crate) async fn wanted(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.changes() > 0 {
+                return;
+            }
+            changed.await;
         }
     }
 

@@ -9,6 +9,7 @@ use lapin::uri::AMQPUri;
 use serde::{Deserialize, Serialize};
 
 use crate::SubscriptionNames;
+use crate::names::nodes_exchanges;
 
 /// The settings of a [`RabbitMqBroker`](crate::RabbitMqBroker).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +154,9 @@ impl Config {
         }
         if self.namespace.starts_with("amq.") {
             return invalid("namespace", "must not begin with amq., which is RabbitMQ's own");
+        }
+        if nodes_exchanges(&self.namespace).contains(&self.topic_exchange) {
+            return invalid("topic_exchange", "must be none that the nodes have among themselves");
         }
         if self.topic_exchange.is_empty() || self.topic_exchange.len() > 255 {
             return invalid("topic_exchange", "must be 1 to 255 bytes");
@@ -318,6 +322,10 @@ mod tests {
             (Config { namespace: String::new(), ..default.clone() }, "namespace"),
             (Config { namespace: "amq.x".to_owned(), ..default.clone() }, "namespace"),
             (Config { topic_exchange: String::new(), ..default.clone() }, "topic_exchange"),
+            (
+                Config { topic_exchange: "footbridge.direct".to_owned(), ..default.clone() },
+                "topic_exchange",
+            ),
             (Config { publish_timeout: Duration::ZERO, ..default.clone() }, "publish_timeout"),
             (Config { heart_beat: second / 2, ..default.clone() }, "heart_beat"),
             (Config { heart_beat: second * 61, ..default.clone() }, "heart_beat"),

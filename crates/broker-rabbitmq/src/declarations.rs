@@ -10,13 +10,16 @@
 //! Not here: the operations themselves (`operation`); what ought to be declared, and when.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
 
+use crate::apart::Apart;
 use crate::declared_queues::DeclaredQueues;
 use crate::link::{Failure, Link, Links, current};
+use crate::names::Names;
 use crate::operation::{Operation, Operations};
 use crate::proofs::{Proof, Proofs};
 use crate::queue_spec::QueueSpec;
@@ -29,10 +32,12 @@ const MEMORY: usize = 10_000;
 /// The declarations of one node.
 #[derive(Debug)]
 pub(crate) struct Declarations {
+    names: Arc<Names>,
     links: Links,
     /// The longest pause before a target is asked for once more.
     pause: Duration,
     operations: Operations,
+    apart: Apart,
     proofs: Proofs,
     seal: Seal,
     queues: DeclaredQueues,
@@ -48,7 +53,7 @@ pub(crate) struct Declarations {
 pub(crate) enum Target {
     /// The queue of this name as it was declared, else durable.
     Queue(ByteString),
-    /// A durable topic exchange of this name.
+    /// A durable exchange of this name that is ours.
     Exchange(ByteString),
     /// An exchange that others declare, and that may be published to; the empty name is the default
     /// exchange. It is asked for and never declared.
@@ -66,11 +71,17 @@ struct Known {
 }
 
 impl Declarations {
-    pub(crate) fn new(links: Links, pause: Duration, proofs: Proofs) -> Self {
+    pub(crate) fn new(
+        names: Arc<Names>,
+        links: Links,
+        pause: Duration,
+        apart: Apart,
+        proofs: Proofs,
+    ) -> Self {
         let (operations, seal) = (Operations::default(), Seal::default());
         let (queues, known, by_key) =
             (DeclaredQueues::default(), Mutex::default(), Mutex::default());
-        Self { links, pause, operations, proofs, seal, queues, known, by_key }
+        Self { names, links, pause, operations, apart, proofs, seal, queues, known, by_key }
     }
 
     /// Sees to it that `target` is there, waiting for RabbitMQ as long as it is away, or cannot have it
@@ -100,8 +111,13 @@ impl Declarations {
 
     async fn declare(&self, link: &Link, target: &Target) -> Result<(), Failure> {
         let operation = match target {
-            Target::Queue(name) => self.queues.spec(name).declare(name),
-            Target::Exchange(name) => Operation::DeclareExchange { name },
+            Target::Queue(name) => {
+                self.declare_queue(link, name, &self.queues.spec(name)).await?;
+                return self.seal(link).await;
+            }
+            Target::Exchange(name) => {
+                Operation::DeclareExchange { name, kind: self.names.kind(name) }
+            }
             Target::Foreign(name) => {
                 if self.proofs.prove(name, None).await? == Proof::ByKey {
                     self.ask_by_key(name);
@@ -115,6 +131,30 @@ impl Declarations {
         };
         self.perform(link, operation).await?;
         self.seal(link).await
+    }
+
+    /// Declares a queue of which a client said how it shall be.
+    pub(crate) async fn declare_queue(
+        &self,
+        link: &Link,
+        name: &str,
+        spec: &QueueSpec,
+    ) -> Result<u32, Failure> {
+        self.attempt(link, spec.exclusive, spec.declare(name)).await
+    }
+
+    /// Does what a client asks for and RabbitMQ may refuse: apart, unless it is about a queue that is, or
+    /// shall be, locked to the connection that consumes it.
+    pub(crate) async fn attempt(
+        &self,
+        link: &Link,
+        is_locked: bool,
+        operation: Operation<'_>,
+    ) -> Result<u32, Failure> {
+        match is_locked {
+            true => self.perform(link, operation).await,
+            false => self.apart.perform(operation).await,
+        }
     }
 
     /// Whether `queue` was found on `link` to be as `spec` says.

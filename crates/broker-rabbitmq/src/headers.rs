@@ -32,6 +32,7 @@ const REPLY_DESTINATION: &str = "destination";
 const MARKED: &str = "true";
 const KIND: &str = "x-footbridge-kind";
 const OURS: &str = "x-footbridge-";
+const SAID_DESTINATION: &str = "destination";
 
 /// The version of the `x-footbridge-*` headers.
 const CURRENT: i32 = 1;
@@ -320,6 +321,12 @@ fn long<'a>(table: &'a FieldTable, name: &str) -> Option<&'a str> {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
         _ => None,
     }
+}
+
+/// Where a service says that its message shall go: a header that others' messages do not have, for the
+/// server sets it on what clients get.
+pub(crate) fn said_destination(properties: &BasicProperties) -> Option<ByteString> {
+    long(properties.headers().as_ref()?, SAID_DESTINATION).map(Into::into)
 }
 
 /// The id that a node of ours gave the message.

@@ -1,8 +1,9 @@
-//! RabbitMQ over AMQP 0-9-1, multiplexed: two or three connections per node, whatever the number of clients.
+//! RabbitMQ over AMQP 0-9-1, multiplexed: two to four connections per node, whatever the number of clients.
 //!
-//! One connection publishes and hears confirms, the other consumes and declares; a third, while there is
-//! a use for it, asks for exchanges that others declare. Topics come to the node by one queue of its own
-//! and are split here; a subscription to a queue, or one that has a queue of its own, is one AMQP
+//! One connection publishes and hears confirms, the other consumes and binds; a third, once there is a use
+//! for it, declares what clients name, and a fourth, while there is one, asks for exchanges that others
+//! declare. Topics come to the node by one queue of its own,
+//! what the nodes have among themselves by another, if there is a use for it, and are split here; a subscription to a queue, or one that has a queue of its own, is one AMQP
 //! consumer on a shared channel.
 //!
 //! Invariants
@@ -15,8 +16,8 @@
 //! - lapin's recovery is off: an old connection's channels and tags are inert, never mistaken for new.
 //!
 //! Not here: who may do what.
-//! Not here: subscriptions to exchanges, to AMQP queues, temporary and reply queues; who may do what.
 
+mod apart;
 mod arguments;
 mod asking;
 mod binder;
@@ -35,6 +36,7 @@ mod link;
 mod marker;
 mod metrics;
 mod names;
+mod node_queue;
 mod opening;
 mod operation;
 mod outlet;
@@ -55,7 +57,6 @@ mod status;
 mod stream_position;
 mod subscription_names;
 mod supervisor;
-mod topic_queue;
 mod topics;
 mod walk;
 
@@ -80,6 +81,7 @@ use ulid::Ulid;
 pub use config::{Config, Invalid, Uri};
 pub use subscription_names::SubscriptionNames;
 
+use apart::Apart;
 use binder::Binder;
 use bindings::Bindings;
 use consumer_channels::ConsumerChannels;
@@ -88,7 +90,8 @@ use direct_replies::DirectReplies;
 use exclusive_queues::ExclusiveQueues;
 use marker::Marker;
 use metrics::Metrics;
-use names::Names;
+use names::{Collected, Names};
+use node_queue::NodeQueue;
 use outsize::Outsize;
 use proofs::Prover;
 use publisher::Publisher;
@@ -97,7 +100,6 @@ use settled::Settled;
 use source::Sources;
 use status::{Part, Status};
 use supervisor::Supervisor;
-use topic_queue::TopicQueue;
 use topics::Topics;
 
 /// How long RabbitMQ may be away when the broker closes, before what it has not confirmed is given up.
@@ -106,18 +108,18 @@ const AWAY: Duration = Duration::from_secs(3);
 /// How long RabbitMQ has to answer when the connections are closed.
 const GOOD_BYE: Duration = Duration::from_secs(2);
 
-/// RabbitMQ as a [`Broker`]. Dropping it ends its subscriptions and connections; its topic queue
-/// expires, unless [`close`](Self::close) has deleted it.
+/// RabbitMQ as a [`Broker`]. Dropping it ends its subscriptions and connections; its own queues
+/// expire, unless [`close`](Self::close) has deleted them.
 pub struct RabbitMqBroker {
     status: Arc<Status>,
     publisher: Arc<Publisher>,
     topics: Arc<Topics>,
+    letters: Arc<Topics>,
     queues: Arc<Queues>,
-    bindings: Arc<Bindings>,
     metrics: Arc<Metrics>,
     leaving: CancellationToken,
     /// Taken by the one who closes. Held for the taking.
-    topic_queue: Mutex<Option<JoinHandle<()>>>,
+    node_queues: Mutex<Vec<JoinHandle<()>>>,
     closing: CancellationToken,
     _closing: DropGuard,
     /// Those who keep the connections; closed, so that it can be waited for.
@@ -139,20 +141,19 @@ impl RabbitMqBroker {
         let metrics = Arc::<Metrics>::default();
         let (closing, leaving) = (CancellationToken::new(), CancellationToken::new());
         let connections = TaskTracker::new();
-        let connection = |part, use_of_it| {
-            let supervisor = Supervisor {
-                config: config.clone(),
-                status: status.clone(),
-                metrics: metrics.clone(),
-                part,
-                name: format!("{} {} {use_of_it}", config.namespace, names.boot()),
-                closing: closing.clone(),
-                told: <_>::default(),
-            };
-            supervisor.start(&connections)
+        let connection = |part, use_of_it| Supervisor {
+            config: config.clone(),
+            status: status.clone(),
+            metrics: metrics.clone(),
+            part,
+            name: format!("{} {} {use_of_it}", config.namespace, names.boot()),
+            closing: closing.clone(),
+            told: <_>::default(),
         };
-        let publishing = connection(Part::Publish, "publish");
-        let consuming = connection(Part::Consume, "consume");
+        let publishing = connection(Part::Publish, "publish").start(&connections);
+        let consuming = connection(Part::Consume, "consume").start(&connections);
+        let apart = connection(Part::Apart, "declare");
+        let apart = Apart::new(apart, connections.clone(), config.reconnect_pause);
         let prover = Prover {
             config: config.clone(),
             name: format!("{} {} prove", config.namespace, names.boot()),
@@ -163,7 +164,8 @@ impl RabbitMqBroker {
         connections.spawn(proving);
         connections.close();
         let pause = config.reconnect_pause;
-        let declarations = Arc::new(Declarations::new(consuming.clone(), pause, proofs));
+        let declarations =
+            Arc::new(Declarations::new(names.clone(), consuming.clone(), pause, apart, proofs));
         let replies = Arc::<DirectReplies>::default();
         let publisher = Arc::new(Publisher::start(
             &config,
@@ -174,36 +176,43 @@ impl RabbitMqBroker {
             &metrics,
             replies.clone(),
         ));
-        let bindings = Arc::<Bindings>::default();
         let outsize = Arc::new(Outsize::new(config.max_outbound_bytes(), metrics.clone()));
-        let topics = Arc::new(Topics::new(
-            names.clone(),
-            status.clone(),
-            bindings.clone(),
-            metrics.clone(),
-            outsize.clone(),
-            replies.clone(),
-            config.subscribe_timeout,
-        ));
-        let topic_queue = TopicQueue {
-            config: config.clone(),
-            names: names.clone(),
-            status: status.clone(),
-            links: consuming.clone(),
-            publisher: publisher.clone(),
-            declarations: declarations.clone(),
-            binder: Binder { declarations: declarations.clone(), bindings: bindings.clone() },
-            metrics: metrics.clone(),
-            topics: topics.clone(),
-            leaving: leaving.clone(),
-            generation: 0,
-            declared: false,
-            declaring: false,
-            marker: Mutex::new(Marker::new()),
-            newest_marker: <_>::default(),
-            unreadable: 0,
+        let collecting = |collected| {
+            let bindings = Arc::<Bindings>::default();
+            let topics = Arc::new(Topics {
+                collected,
+                names: names.clone(),
+                status: status.clone(),
+                bindings: bindings.clone(),
+                metrics: metrics.clone(),
+                outsize: outsize.clone(),
+                replies: replies.clone(),
+                timeout: config.subscribe_timeout,
+                dispatching: <_>::default(),
+            });
+            let queue = NodeQueue {
+                collected,
+                config: config.clone(),
+                names: names.clone(),
+                status: status.clone(),
+                links: consuming.clone(),
+                publisher: publisher.clone(),
+                declarations: declarations.clone(),
+                binder: Binder { declarations: declarations.clone(), bindings },
+                metrics: metrics.clone(),
+                topics: topics.clone(),
+                leaving: leaving.clone(),
+                generation: 0,
+                declared: false,
+                declaring: false,
+                marker: Mutex::new(Marker::new()),
+                newest_marker: <_>::default(),
+                unreadable: 0,
+            };
+            (topics, tokio::spawn(queue.run()))
         };
-        let topic_queue = tokio::spawn(topic_queue.run());
+        let (topics, topic_queue) = collecting(Collected::Topics);
+        let (letters, letter_queue) = collecting(Collected::Letters);
         let queues = Arc::new(Queues {
             links: consuming,
             status: status.clone(),
@@ -226,11 +235,11 @@ impl RabbitMqBroker {
             status,
             publisher,
             topics,
+            letters,
             queues,
-            bindings,
             metrics,
             leaving,
-            topic_queue: Mutex::new(Some(topic_queue)),
+            node_queues: Mutex::new(vec![topic_queue, letter_queue]),
             _closing: closing.clone().drop_guard(),
             closing,
             connections,
@@ -238,7 +247,7 @@ impl RabbitMqBroker {
     }
 
     /// Waits for the confirms that are due, at most for `publish_timeout`, undoes the bindings,
-    /// deletes the topic queue and closes the connections. Once RabbitMQ has been away for 3 s, what
+    /// deletes the node's queues and closes the connections. Once RabbitMQ has been away for 3 s, what
     /// it has not confirmed is given up. What is asked of the broker from now on may be lost.
     pub async fn close(&self) {
         tokio::select! {
@@ -251,12 +260,12 @@ impl RabbitMqBroker {
             () = self.status.away(Part::Consume, Duration::ZERO) => {}
         }
         self.leaving.cancel();
-        let topic_queue = self.topic_queue.lock().take();
-        if let Some(mut topic_queue) = topic_queue {
+        let node_queues = std::mem::take(&mut *self.node_queues.lock());
+        for mut queue in node_queues {
             // Without RabbitMQ there is nothing to leave.
             tokio::select! {
-                _ = &mut topic_queue => {}
-                () = self.status.away(Part::Consume, Duration::ZERO) => topic_queue.abort(),
+                _ = &mut queue => {}
+                () = self.status.away(Part::Consume, Duration::ZERO) => queue.abort(),
             }
         }
         self.closing.cancel();
@@ -272,7 +281,8 @@ impl RabbitMqBroker {
 
     /// Adds this node's metrics to `registry`, all beginning with `amqp_`. Once for each registry.
     pub fn register(&self, registry: &mut Registry) {
-        self.metrics.register(registry, self.publisher.unconfirmed(), &self.bindings);
+        let (topics, letters) = (&self.topics.bindings, &self.letters.bindings);
+        self.metrics.register(registry, self.publisher.unconfirmed(), topics, letters);
     }
 }
 
@@ -296,8 +306,12 @@ impl Broker for RabbitMqBroker {
     /// Waits for RabbitMQ up to `subscribe_timeout`.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, SubscribeError> {
         match (&request.destination, &request.feed) {
-            (Destination::Topic(topic), Feed::Shared) => {
-                self.topics.subscribe(topic, request.prefetch.max(1)).await
+            (Destination::Topic(topic), Feed::Shared) if !source::is_entrance(topic) => {
+                let topics = match Collected::of(topic) {
+                    Collected::Topics => &self.topics,
+                    Collected::Letters => &self.letters,
+                };
+                topics.subscribe(topic, request.prefetch.max(1)).await
             }
             _ => self.queues.subscribe(request).await,
         }

@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     pub(crate) consumers: Gauge,
     /// As RabbitMQ last said.
     pub(crate) topic_queue_messages: Gauge,
+    /// Alike.
+    pub(crate) direct_queue_messages: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,7 +94,8 @@ const NONE: u64 = u64::MAX;
 #[derive(Debug)]
 struct Scrape {
     unconfirmed: Arc<Unconfirmed>,
-    bindings: Arc<Bindings>,
+    topics: Arc<Bindings>,
+    letters: Arc<Bindings>,
 }
 
 impl Metrics {
@@ -120,10 +123,11 @@ impl Metrics {
         &self,
         registry: &mut Registry,
         unconfirmed: &Arc<Unconfirmed>,
-        bindings: &Arc<Bindings>,
+        topics: &Arc<Bindings>,
+        letters: &Arc<Bindings>,
     ) {
-        // Both are there from the start, so that a rate has something to rise from.
-        for part in [Part::Publish, Part::Consume] {
+        // All are there from the start, so that a rate has something to rise from.
+        for part in [Part::Publish, Part::Consume, Part::Apart] {
             drop(self.reconnects.get_or_create(&Connection::of(part)));
         }
         for skip in Skip::ALL {
@@ -172,8 +176,14 @@ impl Metrics {
             "Messages that waited in RabbitMQ for this node's topics when it was last asked",
             self.topic_queue_messages.clone(),
         );
-        let (unconfirmed, bindings) = (unconfirmed.clone(), bindings.clone());
-        ours.register_collector(Box::new(Scrape { unconfirmed, bindings }));
+        ours.register(
+            "direct_queue_messages",
+            "Messages that waited in RabbitMQ for this node itself, its sessions and groups, alike",
+            self.direct_queue_messages.clone(),
+        );
+        let (topics, letters) = (topics.clone(), letters.clone());
+        let unconfirmed = unconfirmed.clone();
+        ours.register_collector(Box::new(Scrape { unconfirmed, topics, letters }));
     }
 }
 
@@ -187,7 +197,8 @@ impl Connection {
     fn of(part: Part) -> Self {
         let connection = match part {
             Part::Publish => "publish",
-            Part::Consume | Part::TopicQueue => "consume",
+            Part::Apart => "apart",
+            Part::Consume | Part::TopicQueue | Part::LetterQueue => "consume",
         };
         Self { connection }
     }
@@ -265,7 +276,7 @@ impl Oldest {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { unconfirmed, bindings } = self;
+        let Self { unconfirmed, topics, letters } = self;
         let mut gauge = |name, help, unit: Option<&Unit>, gauge: ConstGauge<f64>| {
             let metric = encoder.encode_descriptor(name, help, unit, gauge.metric_type())?;
             gauge.encode(metric)
@@ -289,6 +300,8 @@ impl Collector for Scrape {
             Some(&Unit::Seconds),
             ConstGauge::new(unconfirmed.age().as_secs_f64()),
         )?;
-        gauge("bindings", "Bindings of this node's topic queue", None, count(bindings.bound()))
+        gauge("bindings", "Bindings of this node's topic queue", None, count(topics.bound()))?;
+        let help = "Bindings of this node's queue for itself, its sessions and groups";
+        gauge("direct_bindings", help, None, count(letters.bound()))
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Operations {
 }
 
 /// One operation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Operation<'a> {
     /// Declares a queue.
     DeclareQueue { name: &'a str, options: QueueDeclareOptions, arguments: FieldTable },
@@ -33,8 +33,8 @@ pub(crate) enum Operation<'a> {
     DeleteQueue { name: &'a str },
     /// Asks for an exchange without declaring it.
     FindExchange { name: &'a str },
-    /// Declares a topic exchange, durable.
-    DeclareExchange { name: &'a str },
+    /// Declares an exchange, durable.
+    DeclareExchange { name: &'a str, kind: ExchangeKind },
     /// Binds a queue.
     Bind { queue: &'a str, exchange: &'a str, key: &'a str },
     /// Undoes a binding; one that is not there is undone already.
@@ -87,9 +87,8 @@ impl Operation<'_> {
                 let find = channel.exchange_declare(short(name)?, kind, options, none());
                 link.answer(find).await.map(|()| 0)
             }
-            Self::DeclareExchange { name } => {
+            Self::DeclareExchange { name, kind } => {
                 let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-                let kind = ExchangeKind::Topic;
                 let declare = channel.exchange_declare(short(name)?, kind, options, none());
                 link.answer(declare).await.map(|()| 0)
             }

@@ -1,11 +1,12 @@
-//! Where the messages of one topic subscription go in: waits for a subscription that is full, and
-//! gives up on one that does not move.
+//! Where the messages of one topic subscription go in: waits for a subscription that is full, and, where
+//! it may lose messages, gives up on one that does not move.
 //!
 //! Invariants
 //! - A subscription that is full is waited for, and RabbitMQ keeps what comes meanwhile: that is how
 //!   a burst is slowed down to what its readers take, and nothing of it is lost.
 //! - The wait is bounded. One that has taken nothing for [`PATIENCE`] lags: it is waited for no more,
 //!   and what it has no room for is shed, until half of it is free again. It alone loses messages.
+//!   But one for letters is waited for as long as it takes: none of them is shed.
 //! - Deliveries go in in the order they are offered.
 
 use std::time::Duration;
@@ -25,9 +26,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// every session of a full node, does better.
 const REGAINED: Duration = Duration::from_millis(100);
 
+/// What becomes of what a subscription has no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    /// It waits for a while, and then is shed.
+    Sheds,
+    /// It waits.
+    Waits,
+}
+
 /// The way into one subscription.
 #[derive(Debug)]
 pub(crate) struct Outlet {
+    overflow: Overflow,
     /// As long as the subscription's prefetch.
     deliveries: Sender<Delivery>,
     /// Changed by the one who dispatches; held for a few instructions.
@@ -61,9 +72,9 @@ pub(crate) enum Room<'a> {
 }
 
 impl Outlet {
-    pub(crate) fn new(deliveries: Sender<Delivery>) -> Self {
+    pub(crate) fn new(deliveries: Sender<Delivery>, overflow: Overflow) -> Self {
         let patience = Mutex::new(Patience { left: PATIENCE, lagging: None });
-        Self { deliveries, patience }
+        Self { overflow, deliveries, patience }
     }
 
     /// Puts `delivery` in, if there is room; sheds it, if there is none and the subscription lags.
@@ -88,6 +99,25 @@ impl Outlet {
     /// Waits for room, for as long after `since` as there is patience left. Dropped before its end,
     /// it has done nothing.
     pub(crate) async fn room(&self, since: Instant) -> Room<'_> {
+        match self.overflow {
+            Overflow::Sheds => self.room_in_time(since).await,
+            Overflow::Waits => self.room_at_last(since).await,
+        }
+    }
+
+    async fn room_at_last(&self, since: Instant) -> Room<'_> {
+        let reserving = tokio::time::timeout_at(since + PATIENCE, self.deliveries.reserve());
+        let reserved = match reserving.await {
+            Ok(reserved) => reserved,
+            Err(_) => {
+                tracing::warn!("what comes for this node is not read; RabbitMQ keeps it meanwhile");
+                self.deliveries.reserve().await
+            }
+        };
+        reserved.map_or(Room::Over, Room::Free)
+    }
+
+    async fn room_in_time(&self, since: Instant) -> Room<'_> {
         let (began, left) = (Instant::now(), self.patience.lock().left);
         let reserved = tokio::time::timeout_at(since + left, self.deliveries.reserve()).await;
         let mut patience = self.patience.lock();
@@ -143,7 +173,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_is_never_read_is_waited_for_once() {
         let (sender, _receiver) = mpsc::channel(2);
-        let outlet = Outlet::new(sender);
+        let outlet = Outlet::new(sender, Overflow::Sheds);
         assert!(put(&outlet, 0).await && put(&outlet, 1).await);
         let since = Instant::now();
         assert!(!put(&outlet, 2).await);
@@ -158,7 +188,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_one_loses_nothing() {
         let (sender, mut receiver) = mpsc::channel(2);
-        let outlet = Outlet::new(sender);
+        let outlet = Outlet::new(sender, Overflow::Sheds);
         let reading = tokio::spawn(async move {
             for n in 0..1_000 {
                 tokio::time::sleep(REGAINED).await;
@@ -174,7 +204,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_is_far_too_slow_is_given_up_on_in_the_end() {
         let (sender, mut receiver) = mpsc::channel(2);
-        let outlet = Outlet::new(sender);
+        let outlet = Outlet::new(sender, Overflow::Sheds);
         tokio::spawn(async move {
             while receiver.recv().await.is_some() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -191,7 +221,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_lagged_gets_messages_again_once_half_of_it_is_free() {
         let (sender, mut receiver) = mpsc::channel(4);
-        let outlet = Outlet::new(sender);
+        let outlet = Outlet::new(sender, Overflow::Sheds);
         for n in 0..5 {
             put(&outlet, n).await;
         }
@@ -209,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_was_waited_for_together_with_another_has_lost_no_time_of_its_own() {
         let (sender, mut receiver) = mpsc::channel(1);
-        let outlet = Outlet::new(sender);
+        let outlet = Outlet::new(sender, Overflow::Sheds);
         put(&outlet, 0).await;
         let Offer::Full(_) = outlet.offer(delivery(1)) else { panic!("it is full") };
         let since = Instant::now();
@@ -219,10 +249,25 @@ mod tests {
         assert_eq!(outlet.patience.lock().left, PATIENCE);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn one_for_letters_is_waited_for_as_long_as_it_takes() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let outlet = Outlet::new(sender, Overflow::Waits);
+        tokio::spawn(async move {
+            tokio::time::sleep(100 * PATIENCE).await;
+            while receiver.recv().await.is_some() {
+                tokio::time::sleep(10 * PATIENCE).await;
+            }
+        });
+        for n in 0..20 {
+            assert!(put(&outlet, n).await, "{n}");
+        }
+    }
+
     #[tokio::test]
     async fn one_that_is_over_is_not_waited_for() {
         let (sender, receiver) = mpsc::channel(1);
-        let outlet = Outlet::new(sender);
+        let outlet = Outlet::new(sender, Overflow::Sheds);
         put(&outlet, 0).await;
         drop(receiver);
         assert!(matches!(outlet.offer(delivery(1)), Offer::Done));

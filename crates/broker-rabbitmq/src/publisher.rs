@@ -214,6 +214,9 @@ impl Publisher {
             Destination::Queue(name) if is_rabbitmqs_own(name) => {
                 return Err(PublishError::Misnamed(RABBITMQS_OWN));
             }
+            Destination::Queue(name) if self.names.is_nodes_queue(name) => {
+                return Err(PublishError::Misnamed(OURS));
+            }
             Destination::Queue(name) => {
                 let target = Target::Queue(name.clone());
                 Way { lanes: &self.queues, target, exchange: none(), routing_key: name.clone() }

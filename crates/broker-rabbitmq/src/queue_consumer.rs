@@ -195,7 +195,9 @@ impl QueueConsumer {
         self.declared |= *end == AtEnd::Goes;
         match origin {
             Origin::Found => {
-                declarations.perform(link, Operation::FindQueue { name: queue }).await?;
+                // Whoever has a share in it knows it as exclusive here.
+                let find = Operation::FindQueue { name: queue };
+                declarations.attempt(link, self.hold.is_some(), find).await?;
                 // Whoever replies knows the name.
                 if self.hold.is_none() && subscription_names::is_reply(queue) {
                     let locked = queues.exclusive.locked(queue);
@@ -216,14 +218,14 @@ impl QueueConsumer {
                         declarations.ensure(&target).await.map_err(Failure::Refused)?;
                     } else {
                         let find = Operation::FindExchange { name: exchange };
-                        declarations.perform(link, find).await?;
+                        declarations.attempt(link, false, find).await?;
                     }
                 }
-                declarations.perform(link, spec.declare(queue)).await?;
+                declarations.declare_queue(link, queue, spec).await?;
                 self.declared = true;
                 if let Some(SourceBinding { exchange, key, .. }) = binding {
                     let bind = Operation::Bind { queue, exchange, key };
-                    if let Err(failure) = declarations.perform(link, bind).await {
+                    if let Err(failure) = declarations.attempt(link, spec.exclusive, bind).await {
                         declarations.forget(&Target::Exchange(exchange.clone()));
                         return Err(failure);
                     }
@@ -337,7 +339,7 @@ impl QueueConsumer {
         // RabbitMQ ended the consumer. A node that stops, or that the queue moves away from, does so
         // as well as a deletion.
         let find = Operation::FindQueue { name: &self.source.queue };
-        match self.queues.declarations.perform(link, find).await {
+        match self.queues.declarations.attempt(link, self.hold.is_some(), find).await {
             Ok(_) => End::Failed(Failure::Lost("RabbitMQ ended the consumer".to_owned())),
             Err(Failure::Refused(why)) if !passes(&why) => End::Deleted,
             Err(failure) => End::Failed(failure),
@@ -395,7 +397,12 @@ impl QueueConsumer {
                     metrics.duplicates.inc();
                     return Some(outcome);
                 }
-                let message = Arc::new(headers::message(received, destination, &mut delivery));
+                let mut message = headers::message(received, destination, &mut delivery);
+                if self.source.is_entrance() {
+                    let said = headers::said_destination(&delivery.properties);
+                    message.headers.extend(said.map(|said| ("destination".into(), said)));
+                }
+                let message = Arc::new(message);
                 settler.expect(tag, known, marked);
                 let settler: Arc<dyn Settle> = settler.clone();
                 // An error means that the subscription is gone: what comes out of it is given back.

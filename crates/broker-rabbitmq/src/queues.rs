@@ -41,6 +41,9 @@ use crate::source::{Origin, Sources};
 use crate::status::Status;
 use crate::supervisor::Pauses;
 
+/// What RabbitMQ says of a queue that another connection has for itself.
+const LOCKED: &str = "RESOURCE_LOCKED";
+
 /// The queues of RabbitMQ.
 #[derive(Debug)]
 pub(crate) struct Queues {
@@ -164,8 +167,13 @@ impl Queues {
                 let Some(link) = current(&mut links).await else {
                     return Err("it is closing".to_owned());
                 };
-                let operation = Operation::DeleteQueue { name };
-                match self.declarations.perform(&link, operation).await {
+                let delete = || Operation::DeleteQueue { name };
+                let mut deleted = self.declarations.attempt(&link, false, delete()).await;
+                // It may be this node's own.
+                if matches!(&deleted, Err(Failure::Refused(why)) if why.starts_with(LOCKED)) {
+                    deleted = self.declarations.perform(&link, delete()).await;
+                }
+                match deleted {
                     Ok(_) => return Ok(()),
                     Err(Failure::Refused(why)) => return Err(why),
                     Err(Failure::Lost(_)) => link.ended().await,
@@ -218,7 +226,7 @@ impl Queues {
         queue: &ByteString,
         spec: &QueueSpec,
     ) -> Result<(), Failure> {
-        self.declarations.perform(link, spec.declare(queue)).await?;
+        self.declarations.declare_queue(link, queue, spec).await?;
         self.declarations.seal(link).await?;
         self.declarations.note_queue(link, queue, spec);
         Ok(())

@@ -4,7 +4,8 @@
 //! Invariants
 //! - What RabbitMQ would close a shared channel over, or take for something else, is refused here: names
 //!   that are too long or empty, arguments of the wrong type.
-//! - The queues by which a node gets its own topics are nobody's source.
+//! - The queues by which a node gets its own topics are nobody's source, and neither are the exchanges
+//!   that the nodes have among themselves, by name.
 //!
 //! Not here: declaring, binding and consuming (`queue_consumer`).
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::destination::Topic;
+use broker::internal::Internal;
 use broker::{Destination, Feed, QueueOptions, SubscribeError, SubscribeRequest};
 use bytestring::ByteString;
 use lapin::message::Delivery;
@@ -59,6 +61,8 @@ pub(crate) enum Shown {
     As(Destination),
     /// By their routing keys, a topic.
     Topics,
+    /// The same: what services send to users.
+    Sent,
     /// By their exchanges and routing keys.
     Exchanges,
 }
@@ -134,6 +138,9 @@ impl Sources {
                     instead: "its prefix is longer than the name of an exchange may be",
                 })?;
                 let binding = SourceBinding { exchange, key: topic.key().clone(), ours: true };
+                if is_entrance(topic) {
+                    return self.entrance(binding, options);
+                }
                 self.bound(binding, Shown::Topics, feed, options)
             }
             Destination::Exchange { exchange, .. } if exchange.is_empty() => {
@@ -142,6 +149,11 @@ impl Sources {
                      binding for each queue and no other; subscribe to the queue"
                         .to_owned(),
                 ))
+            }
+            Destination::Exchange { exchange, .. } if self.names.is_nodes_exchange(exchange) => {
+                Err(SubscribeError::Refused(format!(
+                    "ACCESS_REFUSED - exchange '{exchange}' is the nodes' own: use another exchange"
+                )))
             }
             Destination::Exchange { exchange, key } => {
                 check_length(exchange)?;
@@ -212,6 +224,22 @@ impl Sources {
         Ok(Source { queue, origin, binding: Some(binding), shown, end, settling })
     }
 
+    /// The one queue in which it waits what services send to users, whoever takes it from there.
+    fn entrance(
+        &self,
+        binding: SourceBinding,
+        options: &QueueOptions,
+    ) -> Result<Source, SubscribeError> {
+        Ok(Source {
+            queue: self.names.entrance(),
+            origin: Origin::Declared(self.declared(options, Usual::Stays)?),
+            binding: Some(binding),
+            shown: Shown::Sent,
+            end: AtEnd::Stays,
+            settling: Settling::Subscriber,
+        })
+    }
+
     fn declared(&self, options: &QueueOptions, usual: Usual) -> Result<QueueSpec, SubscribeError> {
         QueueSpec::new(options, usual, self.expiry)
     }
@@ -231,6 +259,11 @@ impl Sources {
     }
 }
 
+/// Whether what is sent to `topic` waits in one queue for whoever takes it, whatever feed that asks for.
+pub(crate) fn is_entrance(topic: &Topic) -> bool {
+    Internal::of(topic.prefix()) == Some(Internal::Entrance)
+}
+
 fn check_length(name: &str) -> Result<(), SubscribeError> {
     let size = name.len();
     if size > LIMIT {
@@ -246,6 +279,11 @@ impl Source {
         self.origin == Origin::Found
     }
 
+    /// Whether its messages are from services, and say themselves where they shall go.
+    pub(crate) fn is_entrance(&self) -> bool {
+        self.shown == Shown::Sent
+    }
+
     /// The destination of what was delivered.
     pub(crate) fn destination(&self, names: &Names, delivery: &Delivery) -> Destination {
         self.shown_as(names, delivery.exchange.as_str(), delivery.routing_key.as_str())
@@ -256,10 +294,12 @@ impl Source {
         match &self.shown {
             Shown::As(destination) => destination.clone(),
             // Put into the queue by its name.
-            Shown::Topics | Shown::Exchanges if exchange.is_empty() => {
+            Shown::Topics | Shown::Sent | Shown::Exchanges if exchange.is_empty() => {
                 Destination::Queue(key.into())
             }
-            Shown::Topics => Destination::Topic(Topic::exact(names.prefix(exchange), key.into())),
+            Shown::Topics | Shown::Sent => {
+                Destination::Topic(Topic::exact(names.prefix(exchange), key.into()))
+            }
             Shown::Exchanges => {
                 Destination::Exchange { exchange: exchange.into(), key: Some(key.into()) }
             }
@@ -344,6 +384,10 @@ mod tests {
             (SubscribeRequest::new(default, 1), "ACCESS_REFUSED - operation not permitted on the"),
             (request("/amq/queue/footbridge.topic.x.1", Feed::Shared), "a node's own"),
             (named("footbridge.direct.x.1"), "a node's own"),
+            (named("footbridge.to"), "a node's own"),
+            (request("/queue/footbridge.to", Feed::Shared), "a node's own"),
+            (request("/exchange/footbridge.direct/all", Feed::Own), "the nodes' own"),
+            (request("/exchange/footbridge.to/#", Feed::Own), "the nodes' own"),
             (named("amq.x"), "begin with amq."),
             (named(""), "has a name"),
             (named(&"x".repeat(256)), "longer than the limit of 255"),

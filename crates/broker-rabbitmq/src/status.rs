@@ -27,15 +27,21 @@ pub(crate) enum Part {
     Publish,
     /// The connection that deliveries come by.
     Consume,
+    /// The connection for what may be refused. The whole does not hang on it.
+    Apart,
     /// The node's topic queue.
     TopicQueue,
+    /// The node's queue of letters, once there is a use for it.
+    LetterQueue,
 }
 
 #[derive(Debug)]
 struct Parts {
     publish: Link,
     consume: Link,
+    apart: Link,
     topic_queue: Link,
+    letter_queue: Link,
     gaps: u64,
 }
 
@@ -43,7 +49,15 @@ impl Status {
     /// Down, until every part has said otherwise.
     pub(crate) fn new() -> Self {
         let down = || Link::Down("not connected to RabbitMQ yet".to_owned());
-        let parts = Parts { publish: down(), consume: down(), topic_queue: down(), gaps: 0 };
+        let parts = Parts {
+            publish: down(),
+            consume: down(),
+            apart: down(),
+            topic_queue: down(),
+            // Most processes never need one, and who does waits for it.
+            letter_queue: Link::Up,
+            gaps: 0,
+        };
         let state = watch::Sender::new(parts.state());
         Self { parts: Mutex::new(parts), state }
     }
@@ -110,12 +124,14 @@ impl Parts {
         match part {
             Part::Publish => &mut self.publish,
             Part::Consume => &mut self.consume,
+            Part::Apart => &mut self.apart,
             Part::TopicQueue => &mut self.topic_queue,
+            Part::LetterQueue => &mut self.letter_queue,
         }
     }
 
     fn state(&self) -> BrokerState {
-        let all = [&self.publish, &self.consume, &self.topic_queue];
+        let all = [&self.publish, &self.consume, &self.topic_queue, &self.letter_queue];
         let worst = all
             .iter()
             .find(|link| matches!(link, Link::Down(_)))

@@ -33,7 +33,7 @@ pub(crate) struct Supervisor {
     pub(crate) config: Arc<Config>,
     pub(crate) status: Arc<Status>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Which connection it is: [`Part::Publish`] or [`Part::Consume`].
+    /// Which connection it is: [`Part::Publish`], [`Part::Consume`] or [`Part::Apart`].
     pub(crate) part: Part,
     /// What RabbitMQ shows as the connection's name.
     pub(crate) name: String,

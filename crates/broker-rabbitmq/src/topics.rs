@@ -1,4 +1,5 @@
-//! Topics: splits what comes to the node's topic queue among the subscriptions.
+//! Topics: splits what comes to a queue of the node's among the subscriptions. The node has two: for
+//! what clients and services publish, and for letters, the topics that nodes have among themselves.
 //!
 //! Invariants
 //! - The queue gets one copy of a message however many bindings match; each subscription whose
@@ -8,7 +9,8 @@
 //! - A dispatch that was broken off goes on with the next one: what was noted as dispatched waits
 //!   for its subscriptions, and is in their queues before anything newer.
 //! - A subscription that is full is waited for, within bounds ([`Outlet`]): RabbitMQ keeps what comes
-//!   meanwhile. One that does not move loses messages, which is announced as a gap.
+//!   meanwhile. One that does not move loses messages, which is announced as a gap. Letters are never
+//!   lost like that, nor for their length.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,8 +29,8 @@ use crate::bindings::{Binding, Bindings};
 use crate::direct_replies::DirectReplies;
 use crate::headers;
 use crate::metrics::Metrics;
-use crate::names::Names;
-use crate::outlet::{Offer, Outlet, Room};
+use crate::names::{Collected, Names};
+use crate::outlet::{Offer, Outlet, Overflow, Room};
 use crate::outsize::{Fate, Outsize};
 use crate::recent::Recent;
 use crate::status::Status;
@@ -36,13 +38,20 @@ use crate::status::Status;
 /// The live subscriptions to topics.
 #[derive(Debug)]
 pub(crate) struct Topics {
-    names: Arc<Names>,
-    status: Arc<Status>,
-    bindings: Arc<Bindings>,
-    metrics: Arc<Metrics>,
-    outsize: Arc<Outsize>,
-    replies: Arc<DirectReplies>,
-    timeout: Duration,
+    pub(crate) collected: Collected,
+    pub(crate) names: Arc<Names>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) bindings: Arc<Bindings>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) outsize: Arc<Outsize>,
+    pub(crate) replies: Arc<DirectReplies>,
+    pub(crate) timeout: Duration,
+    pub(crate) dispatching: Dispatching,
+}
+
+/// To whom what is dispatched goes, and what was.
+#[derive(Debug, Default)]
+pub(crate) struct Dispatching {
     /// By prefix and pattern. Dispatching shares the lock; subscribing and cancelling take it alone.
     subscriptions: RwLock<Subscriptions>,
     /// Held for a lookup, by the one who dispatches.
@@ -68,31 +77,6 @@ struct Waiting {
 type Found = SmallVec<[Arc<Outlet>; 8]>;
 
 impl Topics {
-    pub(crate) fn new(
-        names: Arc<Names>,
-        status: Arc<Status>,
-        bindings: Arc<Bindings>,
-        metrics: Arc<Metrics>,
-        outsize: Arc<Outsize>,
-        replies: Arc<DirectReplies>,
-        timeout: Duration,
-    ) -> Self {
-        let (subscriptions, recent) = (RwLock::default(), Mutex::default());
-        let waiting = Mutex::default();
-        Self {
-            names,
-            status,
-            bindings,
-            metrics,
-            outsize,
-            replies,
-            timeout,
-            subscriptions,
-            recent,
-            waiting,
-        }
-    }
-
     /// Subscribes, and returns once the binding is there.
     pub(crate) async fn subscribe(
         self: &Arc<Self>,
@@ -106,14 +90,19 @@ impl Topics {
         let binding = Binding { exchange, key: topic.key().clone() };
         let (deliveries, receiver) = mpsc::channel(prefetch.into());
         let prefix = topic.prefix().clone();
-        let handle = self.subscriptions.write().insert(topic, deliveries);
+        let overflow = match self.collected {
+            Collected::Topics => Overflow::Sheds,
+            Collected::Letters => Overflow::Waits,
+        };
+        let outlet = Outlet::new(deliveries, overflow);
+        let handle = self.dispatching.subscriptions.write().insert(topic, outlet);
         let bound = self.bindings.acquire(&binding);
         // Weak, so that the end of the broker is the end of its subscriptions. Made before the wait,
         // so that who gives up waiting leaves nothing behind.
         let topics = Arc::downgrade(self);
         let subscription = Subscription::new(receiver, move || {
             if let Some(topics) = topics.upgrade() {
-                topics.subscriptions.write().remove(&prefix, &handle);
+                topics.dispatching.subscriptions.write().remove(&prefix, &handle);
                 topics.bindings.release(&binding);
             }
         });
@@ -141,12 +130,14 @@ impl Topics {
     pub(crate) async fn resume(&self) {
         let since = Instant::now();
         loop {
-            let Some(outlet) = self.waiting.lock().front().map(|first| first.outlet.clone()) else {
+            let Some(outlet) =
+                self.dispatching.waiting.lock().front().map(|first| first.outlet.clone())
+            else {
                 return;
             };
             let room = outlet.room(since).await;
             // Only now: up to here this may be dropped, and nothing is lost by it.
-            let first = self.waiting.lock().pop_front();
+            let first = self.dispatching.waiting.lock().pop_front();
             match (room, first) {
                 (Room::Free(permit), Some(Waiting { delivery, .. })) => permit.send(delivery),
                 (Room::None, Some(Waiting { delivery, .. })) => {
@@ -171,7 +162,7 @@ impl Topics {
         };
         if let Some(id) = received.id {
             let (exchange, key) = (delivery.exchange.as_str(), delivery.routing_key.as_str());
-            let new = self.recent.lock().is_new(id, exchange, key);
+            let new = self.dispatching.recent.lock().is_new(id, exchange, key);
             // One that is known and not marked as a repeat is an application's: it sent on to the
             // same topic what it got, all headers included, maybe with another body. To drop it would
             // lose a message. What a broken connection had yet to send would look the same, which is
@@ -184,7 +175,12 @@ impl Topics {
         let key = ByteString::from(delivery.routing_key.as_str());
         let prefix = self.names.prefix(delivery.exchange.as_str());
         let found = self.find(&prefix, &key, headers::copies(&delivery.properties));
-        if found.is_empty() || self.outsize.is(delivery.data.len(), &key, Fate::Dropped) {
+        // How long a letter is does not say what clients get of it.
+        let is_outsize = || {
+            self.collected == Collected::Topics
+                && self.outsize.is(delivery.data.len(), &key, Fate::Dropped)
+        };
+        if found.is_empty() || is_outsize() {
             return;
         }
         // AMQP's own flag is set after a broker was killed even for what was never delivered, so it
@@ -195,7 +191,7 @@ impl Topics {
         let message = Arc::new(headers::message(received, topic, &mut delivery));
         for outlet in found {
             if let Offer::Full(delivery) = outlet.offer(shown(&message, redelivered)) {
-                self.waiting.lock().push_back(Waiting { outlet, delivery });
+                self.dispatching.waiting.lock().push_back(Waiting { outlet, delivery });
             }
         }
     }
@@ -206,7 +202,7 @@ impl Topics {
         key: &'a str,
         copies: impl Iterator<Item = &'a str>,
     ) -> Found {
-        let subscriptions = self.subscriptions.read();
+        let subscriptions = self.dispatching.subscriptions.read();
         let mut found = Found::new();
         if let Some(trie) = subscriptions.by_prefix.get(prefix) {
             trie.for_each_match(key, |outlet| found.push(outlet.clone()));
@@ -223,9 +219,9 @@ impl Topics {
 }
 
 impl Subscriptions {
-    fn insert(&mut self, topic: &Topic, deliveries: mpsc::Sender<Delivery>) -> Handle {
+    fn insert(&mut self, topic: &Topic, outlet: Outlet) -> Handle {
         let trie = self.by_prefix.entry(topic.prefix().clone()).or_default();
-        trie.insert(topic.key().clone(), Arc::new(Outlet::new(deliveries)))
+        trie.insert(topic.key().clone(), Arc::new(outlet))
     }
 
     fn remove(&mut self, prefix: &ByteString, handle: &Handle) {

@@ -5,7 +5,10 @@ mod common;
 
 use std::sync::Arc;
 
-use broker::{Broker, Confirm, ConfirmError, Destination, Link, Outcome};
+use broker::{
+    Argument, Broker, Confirm, ConfirmError, Destination, Link, Outcome, PublisherId, QueueOptions,
+    SubscribeRequest,
+};
 use common::application::{Application, Scraped, next, node, refusal, text, to, word};
 use common::{body, broker_up, config, publish, queue, soon, subscribe, take, topic, until};
 use lapin::ExchangeKind;
@@ -185,4 +188,44 @@ async fn asking_during_an_alarm_stops_no_consumer() {
     assert_eq!(soon(held).await, Ok(()));
     assert_eq!(soon(blocked).await, Ok(()));
     assert_eq!(text(&next(&mut consumer).await), "later");
+}
+
+/// More refusals than a connection may lose channels before it is replaced, of what clients subscribe to
+/// and declare: who consumes keeps what is not settled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_subscriptions_without_end_give_nothing_back() {
+    let rabbitmq = RabbitMq::start().await.unwrap();
+    let node = broker_up(config(&rabbitmq.uri())).await;
+    let metrics = Scraped::of(&node);
+    let queue = queue();
+    let mut queues = subscribe(&node, &queue).await;
+    soon(publish(&node, 1, &queue, "held").await).await.unwrap();
+    let held = take(&mut queues).await;
+    let Destination::Queue(name) = &queue else { panic!("{queue} is no queue") };
+    let otherwise = QueueOptions {
+        arguments: vec![("x-max-length".into(), Argument::Integer(5))],
+        ..QueueOptions::default()
+    };
+    for n in 0..400 {
+        let missing =
+            [Destination::AmqQueue(format!("nope-{n}").into()), to(&format!("nope-{n}"), "key")];
+        for missing in missing {
+            let why = common::refusal(&node, SubscribeRequest::new(missing, 1)).await;
+            assert!(why.starts_with("NOT_FOUND"), "{why}");
+        }
+        let declared = soon(node.declare(PublisherId(1), name, &otherwise)).await;
+        let why = declared.unwrap_err().to_string();
+        assert!(why.starts_with("PRECONDITION_FAILED - inequivalent arg"), "{why}");
+    }
+    let reconnects = |connection| {
+        metrics.value(&format!("amqp_reconnects_total{{connection=\"{connection}\"}}"))
+    };
+    assert_eq!((reconnects("publish"), reconnects("consume")), (0, 0));
+    assert!(reconnects("apart") > 0, "there were not enough refusals");
+    held.settle(Outcome::Ack);
+    soon(publish(&node, 1, &queue, "next").await).await.unwrap();
+    let next = take(&mut queues).await;
+    assert_eq!((body(&next).as_str(), next.redelivered), ("next", false));
+    next.settle(Outcome::Ack);
+    common::until_empty(&rabbitmq, name).await;
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use broker::{Broker, Confirm, Destination, Message, MessageId, PublishError, PublisherId};
 use bytestring::ByteString;
 use presence::{
-    Boot, GroupName, Groups, Lookup, Member, PageRequest, Presence, SessionId, Unavailable,
+    Boot, Count, GroupName, Groups, Lookup, Member, PageRequest, Presence, SessionId, Unavailable,
     UserName,
 };
 
@@ -238,6 +238,14 @@ impl Router {
             }
         }
         Ok((sessions, nodes))
+    }
+
+    /// How many are online.
+    ///
+    /// # Errors
+    /// When the store does not say.
+    pub async fn count_all(&self) -> Result<Count, Unavailable> {
+        self.presence.count().await
     }
 
     /// Sends to every session there is.

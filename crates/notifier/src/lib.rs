@@ -8,6 +8,8 @@
 //!                             \- publisher -> broker, and its confirm or a refusal
 //! ```
 //!
+//! [`Entrance`] does the same for services that have only AMQP.
+//!
 //! Invariants
 //! - An answer with an id follows the broker's confirm; a refusal says whether the message may have
 //!   been taken nonetheless.
@@ -19,6 +21,7 @@
 mod config;
 mod connection;
 mod deadline;
+mod entrance;
 #[cfg(test)]
 mod fake_broker;
 mod health;
@@ -47,6 +50,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 pub use self::config::{Config, Invalid};
+pub use self::entrance::{Entrance, EntranceMetrics};
 pub use self::metrics::Metrics;
 use self::notifications::Notifications;
 

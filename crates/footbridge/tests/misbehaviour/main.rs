@@ -32,8 +32,8 @@ const SESSIONS: u32 = 200;
 /// How many messages each of those that behave sends.
 const MESSAGES: u32 = 100;
 
-/// How often a node lets RabbitMQ refuse the same: of the 2,047 channels of a connection each refusal
-/// uses one up, and a gateway replaces a connection half of whose channels are gone.
+/// How often a node lets RabbitMQ refuse the same on the connection that consumes: of its 2,047 channels each
+/// refusal uses one up, and a gateway replaces a connection half of whose channels are gone.
 const REFUSALS: usize = 20;
 
 /// What those share that misbehave.

@@ -9,13 +9,13 @@ pub(crate) struct Misdeed {
 }
 
 impl Misdeed {
-    /// Whether RabbitMQ is who refuses it, which costs the gateway's connection the number of a channel.
+    /// Whether RabbitMQ refuses it on the connection that consumes, which costs that the number of a channel:
+    /// a consumer, and queues for oneself, which are locked to that connection.
     pub(crate) fn costs_a_channel(&self) -> bool {
-        let codes =
-            ["NOT_FOUND", "PRECONDITION_FAILED", "RESOURCE_LOCKED", "ACCESS_REFUSED", "check.0"];
+        let told = ["exclusive use", "check.0", "m.own.{other}"];
         match &self.deed {
             Deed::Said { words, .. } => {
-                words.iter().any(|word| codes.iter().any(|code| word.contains(code)))
+                words.iter().any(|word| told.iter().any(|told| word.contains(told)))
             }
             Deed::Unconnected { .. } | Deed::Done(_) => false,
         }

@@ -1,10 +1,12 @@
-//! The queue that collects this node's topics: declared, bound and consumed on each connection.
+//! A queue that collects for this node: declared, bound and consumed on each connection. There are two:
+//! for topics, and for letters, which a flood of topics does not push out, for it has no greatest length.
 //!
 //! Invariants
 //! - The queue outlives a broken connection, and what came meanwhile is there on the next one. If it
 //!   cannot be had any more, or seems to hold what ends every connection, another generation of it is
 //!   declared, and a gap is announced.
 //! - A restart of RabbitMQ is announced as a gap; a connection that breaks is none.
+//! - The one for letters is not declared before there is a use for it.
 //! - Each delivery is acked by its own tag, after it was dispatched. A dispatch that a connection's
 //!   end broke off goes on with the next connection.
 //!
@@ -30,7 +32,7 @@ use crate::declarations::Declarations;
 use crate::link::{Failure, Link, Links, current};
 use crate::marker::{Came, Marker};
 use crate::metrics::Metrics;
-use crate::names::{Names, durable, topic_queue_arguments};
+use crate::names::{Collected, Names, durable, node_queue_arguments};
 use crate::operation::{Operation, short};
 use crate::publisher::Publisher;
 use crate::status::{Part, Status};
@@ -57,8 +59,9 @@ const UNREADABLE: u32 = 2;
 /// A connection that served the queue for longer begins such a row anew.
 const SOON: Duration = Duration::from_secs(30);
 
-/// What keeps the topic queue.
-pub(crate) struct TopicQueue {
+/// What keeps the queue.
+pub(crate) struct NodeQueue {
+    pub(crate) collected: Collected,
     pub(crate) config: Arc<Config>,
     pub(crate) names: Arc<Names>,
     pub(crate) status: Arc<Status>,
@@ -85,7 +88,7 @@ pub(crate) struct TopicQueue {
     pub(crate) unreadable: u32,
 }
 
-impl TopicQueue {
+impl NodeQueue {
     /// Runs until the broker closes, or leaves: then it is served no more, whatever it waited for.
     pub(crate) async fn run(mut self) {
         let leaving = self.leaving.clone();
@@ -102,6 +105,9 @@ impl TopicQueue {
 
     /// Serves the queue on each connection, until there is none any more.
     async fn keep(&mut self) {
+        if self.collected == Collected::Letters {
+            self.binder.bindings.wanted().await;
+        }
         let mut pauses = Pauses::new(self.config.reconnect_pause);
         while let Some(link) = current(&mut self.links).await {
             let since = Instant::now();
@@ -111,8 +117,8 @@ impl TopicQueue {
             }
             self.unreadable += u32::from(link.unreadable());
             let queue = self.name();
-            tracing::warn!(queue, %failure, "the topic queue is not served");
-            self.status.set(Part::TopicQueue, State::Down(format!("queue {queue}: {failure}")));
+            tracing::warn!(queue, %failure, "a queue of this node's is not served");
+            self.status.set(self.part(), State::Down(format!("queue {queue}: {failure}")));
             tokio::time::sleep(pauses.next()).await;
         }
     }
@@ -123,7 +129,7 @@ impl TopicQueue {
             Ok(begun) => begun,
             Err(failure) => return failure,
         };
-        self.status.set(Part::TopicQueue, State::Up);
+        self.status.set(self.part(), State::Up);
         pauses.reset();
         let queue = self.name();
         tokio::select! {
@@ -148,7 +154,26 @@ impl TopicQueue {
     }
 
     fn name(&self) -> String {
-        self.names.topic_queue(self.generation)
+        self.names.node_queue(self.collected, self.generation)
+    }
+
+    fn part(&self) -> Part {
+        match self.collected {
+            Collected::Topics => Part::TopicQueue,
+            Collected::Letters => Part::LetterQueue,
+        }
+    }
+
+    /// How many messages it keeps. Letters must not be pushed out; they go when the queue expires.
+    fn length(&self) -> Option<u32> {
+        match self.collected {
+            Collected::Topics => Some(self.config.topic_queue_length),
+            Collected::Letters => None,
+        }
+    }
+
+    fn is_full(&self, messages: u32) -> bool {
+        self.length().is_some_and(|length| messages >= length)
     }
 
     /// Sees to it that there is a queue: the one of before if it can still be had, else another.
@@ -160,14 +185,14 @@ impl TopicQueue {
             let name = self.name();
             match self.declarations.perform(link, Operation::FindQueue { name: &name }).await {
                 Ok(messages) => {
-                    if messages >= self.config.topic_queue_length {
+                    if self.is_full(messages) {
                         tracing::warn!(queue = name, "the topic queue is full; some was dropped");
                         self.status.gap();
                     }
                     return Ok(());
                 }
                 Err(Failure::Refused(why)) => {
-                    tracing::warn!(queue = name, why, "the topic queue is gone");
+                    tracing::warn!(queue = name, why, "a queue of this node's is gone");
                     self.status.gap();
                     self.declared = false;
                 }
@@ -176,14 +201,15 @@ impl TopicQueue {
         }
         self.generation += 1;
         let name = self.name();
-        let config = &self.config;
-        let arguments = topic_queue_arguments(config.topic_queue_length, config.topic_queue_expiry);
+        let arguments = node_queue_arguments(self.length(), self.config.topic_queue_expiry);
         let declare = Operation::DeclareQueue { name: &name, options: durable(), arguments };
         self.declaring = true;
         let declared = self.declarations.perform(link, declare).await;
         self.declaring = false;
         declared?;
-        self.declarations.seal_with(&name);
+        if self.collected == Collected::Topics {
+            self.declarations.seal_with(&name);
+        }
         self.declared = true;
         self.binder.bindings.anew();
         self.marker.lock().anew();
@@ -195,7 +221,7 @@ impl TopicQueue {
         let name = self.name();
         tracing::warn!(
             queue = name,
-            "the topic queue may hold an unreadable message; it is deleted"
+            "a queue of this node's may hold an unreadable message; it is deleted"
         );
         let delete = Operation::DeleteQueue { name: &name };
         if let Err(Failure::Lost(why)) = self.declarations.perform(link, delete).await {
@@ -260,7 +286,7 @@ impl TopicQueue {
         let Came { ack, gap, .. } = self.marker.lock().came(number, tag);
         if gap {
             let queue = self.name();
-            tracing::warn!(queue, "RabbitMQ restarted; topic messages may have been lost");
+            tracing::warn!(queue, "RabbitMQ restarted; messages may have been lost");
             self.status.gap();
         }
         self.newest_marker.send_modify(|newest| *newest = number.max(*newest));
@@ -300,8 +326,12 @@ impl TopicQueue {
         loop {
             match self.declarations.perform(link, Operation::FindQueue { name: &name }).await {
                 Ok(messages) => {
-                    self.metrics.topic_queue_messages.set(messages.into());
-                    let is_full = messages >= self.config.topic_queue_length;
+                    let gauge = match self.collected {
+                        Collected::Topics => &self.metrics.topic_queue_messages,
+                        Collected::Letters => &self.metrics.direct_queue_messages,
+                    };
+                    gauge.set(messages.into());
+                    let is_full = self.is_full(messages);
                     if is_full && !was_full {
                         tracing::warn!(queue = name, "the topic queue is full; some is dropped");
                         self.status.gap();
@@ -324,7 +354,7 @@ impl TopicQueue {
         if let Err(failure) =
             self.declarations.perform(link, Operation::DeleteQueue { name: &name }).await
         {
-            tracing::info!(queue = name, %failure, "the topic queue is left to expire");
+            tracing::info!(queue = name, %failure, "a queue of this node's is left to expire");
         }
     }
 }
