@@ -6,7 +6,11 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 1] = ["footbridge/v1/notifications.proto"];
+const FILES: [&str; 3] = [
+    "footbridge/v1/groups.proto",
+    "footbridge/v1/notifications.proto",
+    "footbridge/v1/presence.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
