@@ -18,6 +18,7 @@ pub mod contract;
 mod delivery;
 pub mod destination;
 pub mod header;
+pub mod internal;
 mod message;
 mod queue_options;
 mod state;

@@ -307,6 +307,7 @@ fn a_bad_prefix_is_refused_when_read() {
         ("/", "must have a word after the slash"),
         ("/topic/", "must not end with a slash"),
         ("/a//b", "has an empty word"),
+        ("/~nodes", "must not begin with /~, as the nodes' own topics do"),
         ("/a/*", "must not hold a wildcard (*, #, ? or {)"),
     ] {
         assert_eq!(said(prefix).unwrap_err(), format!("prefix \"{prefix}\" {why}"));

@@ -3,14 +3,18 @@
 
 use broker::Destination;
 use broker::destination::Topic;
+use broker::internal::{Internal, ROSTER};
 use bytestring::ByteString;
 use presence::{Boot, GroupName};
 
 /// The prefix of the nodes' topics.
-pub const NODES: &str = "/~nodes";
+pub const NODES: &str = Internal::Nodes.prefix();
 
 /// The prefix of the groups' topics.
-pub const GROUPS: &str = "/~groups";
+pub const GROUPS: &str = Internal::Groups.prefix();
+
+/// The prefix of the topics of presence events.
+pub const EVENTS: &str = Internal::Events.prefix();
 
 /// The longest key of a topic in bytes, as AMQP has it.
 const LIMIT: usize = 255;
@@ -37,7 +41,17 @@ pub(crate) fn all() -> Destination {
 
 /// Where nodes say how they are.
 pub(crate) fn roster() -> Destination {
-    exact(NODES, ByteString::from_static("roster"))
+    exact(NODES, ByteString::from_static(ROSTER))
+}
+
+/// Where nodes tell that something of that kind happened.
+pub(crate) fn event(kind: &'static str) -> Destination {
+    exact(EVENTS, ByteString::from_static(kind))
+}
+
+/// All that nodes tell, as a pattern.
+pub(crate) fn every_event() -> Destination {
+    exact(EVENTS, ByteString::from_static("#"))
 }
 
 /// What comes for the subscribers of a group, in the form of a topic with one word.

@@ -10,6 +10,8 @@
 //! together, and each group has one. So they have what topics have: confirms, order, repeats that are
 //! marked, and a node's queue that outlives its connection.
 //!
+//! Nodes also tell each other, and whoever else listens, who comes and goes ([`events`]).
+//!
 //! Invariants
 //! - A message to a user reaches every node that may hold one of its sessions, whatever the store of
 //!   presence says or does not say.
@@ -18,12 +20,13 @@
 //! Not here: who is online (crate `presence`), which broker, what a node does with what it gets.
 
 mod address;
+pub mod events;
 mod inlet;
 mod letter;
 mod nodes;
 mod router;
 
-pub use address::{GROUPS, NODES, NameTooLong, group};
+pub use address::{EVENTS, GROUPS, NODES, NameTooLong, group};
 pub use inlet::{Inlet, Received, read};
 pub use letter::{Addressed, Content, Letter, Target, Unreadable};
 pub use nodes::{Nodes, Unheard};

@@ -6,6 +6,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::Kind;
+use crate::internal;
 
 /// The prefixes that are there without any configuration.
 const DEFAULTS: [(&str, Kind); 9] = [
@@ -110,6 +111,8 @@ fn wrong_with(prefix: &str) -> Option<&'static str> {
     };
     if words.is_empty() {
         Some("must have a word after the slash")
+    } else if prefix.starts_with(internal::MARK) {
+        Some("must not begin with /~, as the nodes' own topics do")
     } else if words.ends_with('/') {
         Some("must not end with a slash")
     } else if words.split('/').any(str::is_empty) {
