@@ -8,7 +8,7 @@
 //!
 //! Not here: who may send what, what a node does with a letter.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use broker::{
@@ -140,7 +140,7 @@ impl Router {
         let announcements = self.nodes.announcements();
         let mut letters = Letters::new();
         let (mut holding, mut reached) = (BTreeSet::new(), Vec::with_capacity(users.len()));
-        let mut sessions = BTreeSet::new();
+        let (mut sessions, mut seen) = (BTreeSet::new(), HashSet::with_capacity(users.len()));
         for user in users {
             let found = answer.map_or(&[][..], |answer| answer.sessions_of(user));
             let meant =
@@ -152,6 +152,9 @@ impl Router {
                 holding.insert(session.boot);
             }
             reached.push(count);
+            if !seen.insert(user) {
+                continue;
+            }
             for boot in presence::targets(user, answer, &announcements) {
                 letters.entry(boot).or_default().push(Target::User(user.clone()));
             }
@@ -201,11 +204,17 @@ impl Router {
     ) -> Result<Sent, SendError> {
         let mut letters = Letters::new();
         let (mut holding, mut reached) = (BTreeSet::new(), Vec::with_capacity(sessions.len()));
+        let (mut count, mut seen) = (0, HashSet::with_capacity(sessions.len()));
         for id in sessions {
             let session = known.and_then(|known| known.get(id));
             let is_meant =
                 session.is_none_or(|session| meets(&session.attributes, &outbound.audience));
-            reached.push(usize::from(session.is_some() && is_meant));
+            let reaches = usize::from(session.is_some() && is_meant);
+            reached.push(reaches);
+            if !seen.insert(id) {
+                continue;
+            }
+            count += reaches;
             let boot = match session {
                 Some(session) => Some(session.boot),
                 None => self.nodes.by_name(id.node_name()),
@@ -217,7 +226,6 @@ impl Router {
         }
         let uncertain = letters.keys().filter(|boot| !holding.contains(boot)).count();
         let confirm = self.post(publisher, letters, outbound).await?;
-        let count = reached.iter().sum();
         Ok(Sent { reached, sessions: count, nodes: holding.len(), uncertain, confirm })
     }
 

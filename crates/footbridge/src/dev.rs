@@ -8,17 +8,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use access::rules::Config as Rules;
-use anyhow::Context;
-use broker::{Broker, Destinations};
+use broker::{Broker, Destinations, PublisherId};
 use broker_embedded::EmbeddedBroker;
+use cluster::Nodes;
 use gateway::Gateway;
-use notifier::Notifier;
+use notifier::{Callers, Notifier};
+use presence::{Boot, MemoryPresence};
 use websocket::Origins;
 
 use crate::admin::{Admin, Readiness, Serving, shown};
 use crate::config::{Config, Role, environment};
 use crate::example::Example;
 use crate::{file_limit, serving};
+
+/// As whom the node says how it is; sessions count from 0, services from the middle up.
+const NODES_PUBLISHER: PublisherId = PublisherId(u64::MAX);
 
 /// Run one node with everything inside, for development.
 #[derive(Debug, clap::Args)]
@@ -54,7 +58,6 @@ impl Command {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    serving::asks_no_callers(&config.access)?;
     let destinations = Destinations::new(&config.destinations);
     let access = serving::access(&config.access, &destinations)?;
     let broker = Arc::new(EmbeddedBroker::new(config.embedded));
@@ -67,15 +70,28 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         websocket: config.websocket,
         destinations: destinations.clone(),
         broker: broker.clone(),
-        access,
+        access: access.clone(),
         application: Arc::new(Example),
     })
     .await
     .map_err(|taken| serving::taken(taken, &config.gateway, "with --stomp"))?;
-    let notifier =
-        Notifier::bind(notifier::Parts { config: config.notifier, broker, destinations })
-            .await
-            .context("choose another address for services, which speak gRPC, with --grpc")?;
+    let presence =
+        Arc::new(MemoryPresence::new(&presence::Config::default(), Boot::generate()));
+    let nodes = Arc::new(Nodes::of_gateway(broker.clone(), presence.clone(), NODES_PUBLISHER));
+    let (running, until) = (nodes.clone(), stopping.clone());
+    tokio::spawn(async move { running.run(until).await });
+    let callers = config.notifier.callers;
+    let notifier = Notifier::bind(notifier::Parts {
+        config: config.notifier,
+        broker,
+        destinations,
+        presence: presence.clone(),
+        groups: presence,
+        nodes,
+        access,
+    })
+    .await
+    .map_err(|error| serving::unbound(error, "--grpc"))?;
     gateway.register(admin.registry());
     notifier.metrics().register(admin.registry());
     let admin = admin.serve()?;
@@ -85,7 +101,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         services: notifier.address()?,
         admin,
     };
-    listening.greet(&config.gateway, &config.access);
+    listening.greet(&config.gateway, &config.access, callers);
     let stop = || stopping.clone().cancelled_owned();
     tokio::join!(gateway.run(stop()), notifier.run(stop()));
     Ok(())
@@ -102,7 +118,7 @@ struct Listening {
 impl Listening {
     /// Says where to point a browser, and what to paste.
     #[expect(clippy::print_stdout, reason = "what the command is asked to say")]
-    fn greet(&self, config: &gateway::Config, access: &access::Config) {
+    fn greet(&self, config: &gateway::Config, access: &access::Config, callers: Callers) {
         let (host, services) = (shown(self.clients), shown(self.services));
         // As it was called, which may be no name that the shell would find.
         let program = std::env::args().next().unwrap_or_else(|| "footbridge".into());
@@ -146,17 +162,23 @@ impl Listening {
                 " --login USER --passcode PASSCODE",
             ),
         };
+        let services_are = match callers {
+            Callers::Open => "to any service by gRPC",
+            Callers::Auto | Callers::Token | Callers::Certificate => {
+                "by gRPC to services that show who they are"
+            }
+        };
         let open = match (wanted, access.lets_anonymous_in()) {
             (_, true) => {
                 format!("Open to everybody {reach}: anonymous sessions, {origins}, {destinations}")
             }
             (Some(wanted), false) => {
                 format!(
-                    "Open {reach} to clients that show {wanted}: {origins}, {destinations}.\n  Open to any \
-                     service by gRPC"
+                    "Open {reach} to clients that show {wanted}: {origins}, {destinations}.\n  Open \
+                     {services_are}"
                 )
             }
-            (None, false) => format!("Open to no client, and {reach} to any service by gRPC"),
+            (None, false) => format!("Open to no client, and {reach} {services_are}"),
         };
         println!(
             "\n  {open}.\n  Not for the internet. Messages live in memory and go when this process does. \

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
+use cluster::Nodes;
 use notifier::{Notifier, Parts};
+use presence::{Boot, MemoryPresence};
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Readiness};
@@ -35,20 +36,31 @@ impl Command {
 }
 
 async fn serve(config: Config, broker: Arc<RabbitMqBroker>) -> anyhow::Result<Stopped> {
-    serving::asks_no_callers(&config.access)?;
+    let destinations = Destinations::new(&config.destinations);
+    let access = serving::access(&config.access, &destinations)?;
     let drain = config.notifier.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let readiness = Readiness::follow(broker.state());
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
+    let boot = Boot::generate();
+    let presence = Arc::new(MemoryPresence::new(&presence::Config::default(), boot));
+    let nodes = Arc::new(Nodes::of_sender(broker.clone(), presence.clone()));
+    let running = nodes.clone();
+    let until = stopping.clone();
+    tokio::spawn(async move { running.run(until).await });
     let notifier = Notifier::bind(Parts {
         config: config.notifier,
         broker,
-        destinations: Destinations::new(&config.destinations),
+        destinations,
+        presence: presence.clone(),
+        groups: presence,
+        nodes,
+        access,
     })
     .await
-    .context("choose another address for services with --listen")?;
+    .map_err(|error| serving::unbound(error, "--listen"))?;
     notifier.metrics().register(admin.registry());
     let admin = admin.serve()?;
     serving::announce(

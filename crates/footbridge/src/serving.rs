@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use access::Access;
 use access::rules::Otherwise;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use broker::Destinations;
 use broker_rabbitmq::RabbitMqBroker;
 use gateway::BindError;
@@ -60,17 +60,6 @@ pub(crate) fn access(
         anyhow::Error::new(invalid).context(key)
     })?;
     Ok(Arc::new(access))
-}
-
-/// Refuses what the notifier would not heed, and by which it would let in whom it should not.
-pub(crate) fn asks_no_callers(config: &access::Config) -> anyhow::Result<()> {
-    if config.grpc_roles.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "access.grpc_roles says who may call what by gRPC, but this version asks no caller who it is: \
-         leave it out, and let only services reach notifier.listen"
-    )
 }
 
 /// What clients have to show, in a few words; none if nobody is let in.
@@ -184,6 +173,15 @@ pub(crate) fn announce(what: &str, lines: &[(&str, &dyn fmt::Display)]) {
 pub(crate) fn taken(taken: BindError, config: &gateway::Config, stomp: &str) -> anyhow::Error {
     let how = if config.stomp_listen == Some(taken.address) { stomp } else { "with --listen" };
     anyhow::Error::new(taken).context(format!("choose another address for clients {how}"))
+}
+
+/// What to do about a notifier that cannot serve; `option` chooses another address.
+pub(crate) fn unbound(error: notifier::BindError, option: &str) -> anyhow::Error {
+    match error {
+        error @ notifier::BindError::Listen { .. } => anyhow::Error::new(error)
+            .context(format!("choose another address for services, which speak gRPC, with {option}")),
+        error => error.into(),
+    }
 }
 
 /// URIs with a comma between, without their passwords.
