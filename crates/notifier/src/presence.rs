@@ -57,7 +57,7 @@ impl Presence {
     }
 
     /// How many different sessions `targets` have; none if the store does not say.
-    async fn count(&self, targets: &[Target]) -> Option<u64> {
+    async fn sessions_of(&self, targets: &[Target]) -> Option<u64> {
         let (mut users, mut sessions) = (Vec::new(), Vec::new());
         for target in targets {
             match target {
@@ -220,7 +220,7 @@ impl presence_server::Presence for Presence {
             });
             self.ban(&users.collect::<Result<Vec<_>, _>>()?, duration).await?;
         }
-        let sessions = self.count(&of).await;
+        let sessions = self.sessions_of(&of).await;
         let letter = Letter::Disconnect { of, reason: reason.into() };
         let so = "the sessions may or may not have ended, and a ban is in force: try again";
         self.order(letter, deadline, so).await?;
