@@ -17,8 +17,8 @@ use broker::{
 use bytestring::ByteString;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use presence::{
-    Boot, GroupName, Groups, Lookup, Member, PageRequest, Presence, Session, SessionId, Unavailable,
-    UserName,
+    Boot, GroupName, Groups, Lookup, Member, PageRequest, Presence, Session, SessionId,
+    Unavailable, UserName,
 };
 
 use crate::address::{self, NameTooLong};

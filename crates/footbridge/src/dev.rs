@@ -75,8 +75,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     })
     .await
     .map_err(|taken| serving::taken(taken, &config.gateway, "with --stomp"))?;
-    let presence =
-        Arc::new(MemoryPresence::new(&presence::Config::default(), Boot::generate()));
+    let presence = Arc::new(MemoryPresence::new(&presence::Config::default(), Boot::generate()));
     let nodes = Arc::new(Nodes::of_gateway(broker.clone(), presence.clone(), NODES_PUBLISHER));
     let (running, until) = (nodes.clone(), stopping.clone());
     tokio::spawn(async move { running.run(until).await });

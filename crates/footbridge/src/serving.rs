@@ -178,8 +178,9 @@ pub(crate) fn taken(taken: BindError, config: &gateway::Config, stomp: &str) -> 
 /// What to do about a notifier that cannot serve; `option` chooses another address.
 pub(crate) fn unbound(error: notifier::BindError, option: &str) -> anyhow::Error {
     match error {
-        error @ notifier::BindError::Listen { .. } => anyhow::Error::new(error)
-            .context(format!("choose another address for services, which speak gRPC, with {option}")),
+        error @ notifier::BindError::Listen { .. } => anyhow::Error::new(error).context(format!(
+            "choose another address for services, which speak gRPC, with {option}"
+        )),
         error => error.into(),
     }
 }

@@ -29,9 +29,9 @@ impl Ending {
         let now = Instant::now();
         let opened = request.extensions().get::<Peer>().map_or(now, |peer| peer.opened);
         let allowed = request.extensions().get::<Allowed>();
-        let expires = allowed.and_then(|allowed| allowed.until).map(|until| {
-            now + until.duration_since(SystemTime::now()).unwrap_or_default()
-        });
+        let expires = allowed
+            .and_then(|allowed| allowed.until)
+            .map(|until| now + until.duration_since(SystemTime::now()).unwrap_or_default());
         Self {
             stopping: node.stopping.clone(),
             aged: opened + node.config.max_connection_age + NOTICE,

@@ -80,7 +80,8 @@ impl Outgoing {
         match destination {
             Destination::User(to) => {
                 let name = to.name.unwrap_or_default();
-                let outbound = Outbound { path: to.path, audience: Vec::new(), content, persistent };
+                let outbound =
+                    Outbound { path: to.path, audience: Vec::new(), content, persistent };
                 Ok(match router.session_named(&name) {
                     Some(session) => Self::Sessions(vec![session], outbound),
                     None => Self::Users(vec![names::user("destination", &name)?], outbound),

@@ -99,7 +99,9 @@ fn path(text: &str, destinations: &Destinations) -> Result<ByteString, Refusal> 
     }
     let users = destinations.prefixes().filter(|(_, kind)| *kind == Kind::User);
     let Some((prefix, _)) = users.min_by_key(|(prefix, _)| prefix.len()) else {
-        return invalid("names one within a user, and the configuration has no prefix of users".to_owned());
+        return invalid(
+            "names one within a user, and the configuration has no prefix of users".to_owned(),
+        );
     };
     let named = |prefix: &ByteString| text == &**prefix || text.starts_with(&format!("{prefix}/"));
     if named(prefix) {

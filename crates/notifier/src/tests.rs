@@ -25,8 +25,7 @@ async fn start() -> (Arc<FakeBroker>, Channel, oneshot::Sender<()>) {
     let down = Link::Down("connection refused".to_owned());
     let broker = Arc::new(FakeBroker::new(down, OnPublish::Fail(unavailable)));
     let config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
-    let store =
-        Arc::new(MemoryPresence::new(&Default::default(), ::presence::Boot::generate()));
+    let store = Arc::new(MemoryPresence::new(&Default::default(), ::presence::Boot::generate()));
     let destinations = Destinations::default();
     let parts = Parts {
         config,

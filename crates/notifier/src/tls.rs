@@ -90,10 +90,7 @@ pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     names
 }
 
-fn certificates(
-    key: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, Invalid> {
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Invalid> {
     let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
     let why = match read() {
         Ok(certificates) if !certificates.is_empty() => return Ok(certificates),

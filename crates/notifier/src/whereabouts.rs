@@ -146,9 +146,7 @@ impl Whereabouts {
             (groups, members)
         };
         let (users, sessions, counts, members, all) = tokio::join!(
-            async {
-                if users.is_empty() { None } else { from.router.lookup(&users).await }
-            },
+            async { if users.is_empty() { None } else { from.router.lookup(&users).await } },
             async {
                 if sessions.is_empty() { None } else { from.router.sessions(&sessions).await }
             },

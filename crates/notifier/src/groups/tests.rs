@@ -119,7 +119,10 @@ async fn a_lifetime_ends_a_membership_or_a_group() {
     tokio::time::advance(Duration::from_secs(61)).await;
     assert!(list(&groups, 0, "").await.members.is_empty());
     let status = groups.set_lifetime(lifetime("dev", Some(minute))).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::NotFound, "the group \"dev\" has no members"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::NotFound, "the group \"dev\" has no members")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,9 +140,11 @@ async fn a_session_that_is_not_there_is_not_added_nor_anybody_with_it() {
 async fn a_removal_that_nodes_are_not_told_of_is_not_in_force_and_says_so() {
     let down = Link::Down("connection refused".to_owned());
     let unavailable = PublishError::Unavailable("connection refused".to_owned());
-    for (link, on_publish) in
-        [(down, OnPublish::Fail(unavailable)), (Link::Up, OnPublish::Hold), (Link::Up, OnPublish::Hang)]
-    {
+    for (link, on_publish) in [
+        (down, OnPublish::Fail(unavailable)),
+        (Link::Up, OnPublish::Hold),
+        (Link::Up, OnPublish::Hang),
+    ] {
         let broker = std::sync::Arc::new(FakeBroker::new(link, on_publish));
         let fixture = Fixture::over(broker.clone(), Config::default());
         let groups = Groups::new(fixture.node.clone());
@@ -198,7 +203,8 @@ async fn a_wrong_request_is_told_its_field() {
         request.get_mut().lifetime = Some(lifetime);
         assert_eq!(field(groups.add(request).await.unwrap_err()), "lifetime");
     }
-    let request = ListGroupRequest { group: "dev".to_owned(), page_size: 1_001, ..Default::default() };
+    let request =
+        ListGroupRequest { group: "dev".to_owned(), page_size: 1_001, ..Default::default() };
     assert_eq!(field(groups.list(Request::new(request)).await.unwrap_err()), "page_size");
     let request = Request::new(GroupsOfRequest::default());
     assert_eq!(field(groups.of(request).await.unwrap_err()), "member");

@@ -42,8 +42,10 @@ async fn sessions_are_told_with_all_that_is_known_of_them() {
     fixture.store.ban_for(&user("eve"), Duration::from_secs(60)).await.unwrap();
     let request = GetUsersRequest { users: names(&["ann", "eve", "nobody"]) };
     let told = presence.get_users(Request::new(request)).await.unwrap().into_inner().users;
-    let counts: Vec<_> =
-        told.iter().map(|told| (&*told.user, told.sessions.len(), told.banned_for.is_some())).collect();
+    let counts: Vec<_> = told
+        .iter()
+        .map(|told| (&*told.user, told.sessions.len(), told.banned_for.is_some()))
+        .collect();
     assert_eq!(counts, [("ann", 2, false), ("eve", 0, true), ("nobody", 0, false)]);
 
     let request = GetSessionRequest { session: id.to_string() };
@@ -56,13 +58,24 @@ async fn sessions_are_told_with_all_that_is_known_of_them() {
     for part in ["StringValue(\"gold\")", "NumberValue(1.0)", "BoolValue(true)", "NullValue"] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    assert!(!presence.get_users(Request::new(GetUsersRequest { users: names(&["ann"]) }))
-        .await.unwrap().into_inner().users[0].sessions.is_empty());
+    assert!(
+        !presence
+            .get_users(Request::new(GetUsersRequest { users: names(&["ann"]) }))
+            .await
+            .unwrap()
+            .into_inner()
+            .users[0]
+            .sessions
+            .is_empty()
+    );
 
     let gone = SessionId::generate(Boot::generate());
     let request = GetSessionRequest { session: gone.to_string() };
     let status = presence.get_session(Request::new(request)).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::NotFound, &*format!("there is no session {gone}")));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::NotFound, &*format!("there is no session {gone}"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,10 +228,22 @@ async fn a_wrong_request_is_told_its_field() {
         (disconnect(users(&["ann", "a\tb"])), "targets.users[1]"),
         (disconnect(users(&many)), "targets.users"),
         (disconnect(sessions(&["ann"])), "targets.sessions[0]"),
-        (DisconnectSessionsRequest { reason: long.clone(), ..disconnect(users(&["ann"])) }, "reason"),
-        (DisconnectSessionsRequest { reason: "a\nb".to_owned(), ..disconnect(users(&["ann"])) }, "reason"),
-        (DisconnectSessionsRequest { ban_for: seconds(9), ..disconnect(sessions(&[&id])) }, "ban_for"),
-        (DisconnectSessionsRequest { ban_for: seconds(-9), ..disconnect(users(&["ann"])) }, "ban_for"),
+        (
+            DisconnectSessionsRequest { reason: long.clone(), ..disconnect(users(&["ann"])) },
+            "reason",
+        ),
+        (
+            DisconnectSessionsRequest { reason: "a\nb".to_owned(), ..disconnect(users(&["ann"])) },
+            "reason",
+        ),
+        (
+            DisconnectSessionsRequest { ban_for: seconds(9), ..disconnect(sessions(&[&id])) },
+            "ban_for",
+        ),
+        (
+            DisconnectSessionsRequest { ban_for: seconds(-9), ..disconnect(users(&["ann"])) },
+            "ban_for",
+        ),
     ] {
         let status = presence.disconnect(Request::new(request)).await.unwrap_err();
         assert_eq!(field(status), expected);

@@ -8,19 +8,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Access;
 use broker::destination::Verb;
 use broker::{Broker, Destinations, SubscribeRequest, Subscription};
-use access::Access;
 use broker_embedded::EmbeddedBroker;
 use cluster::Nodes;
 use notifier::{BindError, Config, Notifier, Parts};
 use presence::{Boot, MemoryPresence};
-use tokio_util::sync::CancellationToken;
 use proto::v1::message::Body;
 use proto::v1::notifications_client::NotificationsClient;
 use proto::v1::{Header, Message, PublishRequest};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 /// Longer than anything here takes on a busy machine; reached only when something is wrong.

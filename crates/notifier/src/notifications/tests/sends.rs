@@ -126,7 +126,8 @@ async fn an_audience_is_counted_and_told_to_the_node() {
         let request = SendToUserRequest { audience: audience(wanted), ..to_users(&["ann"]) };
         let sent = notifications.send_to_user(Request::new(request)).await.unwrap().into_inner();
         assert_eq!(sent.sessions, sessions, "{wanted:?}");
-        let told: HashMap<_, _> = addressed(letter(&mut inlet).await).audience.into_iter().collect();
+        let told: HashMap<_, _> =
+            addressed(letter(&mut inlet).await).audience.into_iter().collect();
         let wanted: HashMap<_, _> =
             wanted.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         assert_eq!(told, wanted);
@@ -138,12 +139,14 @@ async fn a_send_to_a_group_goes_to_its_subscribers_or_to_its_members() {
     let fixture = Fixture::new();
     let notifications = Notifications::new(fixture.node.clone());
     let mut inlet = fixture.inlet().await;
-    let topic = broker::Destination::Topic(cluster::group(&GroupName::new("dev").unwrap()).unwrap());
+    let topic =
+        broker::Destination::Topic(cluster::group(&GroupName::new("dev").unwrap()).unwrap());
     let request = broker::SubscribeRequest::new(topic, 10);
     let mut subscribed = fixture.broker.subscribe(request).await.unwrap();
     let (first, guest) = (fixture.session("ann").await, fixture.session("guest").await);
     fixture.session("ann").await;
-    let members = [Member::User(user("ann")), Member::Session(first), Member::Session(guest.clone())];
+    let members =
+        [Member::User(user("ann")), Member::Session(first), Member::Session(guest.clone())];
     in_group(&fixture, "dev", &members).await;
     in_group(&fixture, "ops", &members[..1]).await;
 
@@ -215,7 +218,10 @@ async fn publish_takes_users_sessions_and_groups_by_their_destinations() {
     assert_eq!(to_group.content.id.to_string(), id);
 }
 
-fn open(notifications: &Notifications, requests: Vec<To>) -> BoxStream<'static, Result<SendStreamResponse, Status>> {
+fn open(
+    notifications: &Notifications,
+    requests: Vec<To>,
+) -> BoxStream<'static, Result<SendStreamResponse, Status>> {
     let requests = requests.into_iter().map(|to| Ok(SendRequest { to: Some(to) }));
     let day = Instant::now() + Duration::from_secs(24 * 60 * 60);
     let stopping = tokio_util::sync::CancellationToken::new();
@@ -292,13 +298,19 @@ impl Presence for Seen {
     fn boot(&self) -> ::presence::Boot {
         self.store.boot()
     }
-    async fn register(&self, session: ::presence::Session) -> Result<(), ::presence::RegisterError> {
+    async fn register(
+        &self,
+        session: ::presence::Session,
+    ) -> Result<(), ::presence::RegisterError> {
         seen!(self, Presence::register(session))
     }
     async fn unregister(&self, id: &::presence::SessionId) -> Result<(), ::presence::Unavailable> {
         seen!(self, Presence::unregister(id))
     }
-    async fn lookup(&self, users: &[UserName]) -> Result<::presence::Lookup, ::presence::Unavailable> {
+    async fn lookup(
+        &self,
+        users: &[UserName],
+    ) -> Result<::presence::Lookup, ::presence::Unavailable> {
         self.lookups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // As long as it takes for more to arrive.
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -500,10 +512,8 @@ async fn a_wrong_request_is_told_its_field() {
         message: message("x"),
         audience: None,
     };
-    let group_audience = SendToGroupRequest {
-        audience: audience(&[("plan", "gold")]),
-        ..to_group(&["dev"], "")
-    };
+    let group_audience =
+        SendToGroupRequest { audience: audience(&[("plan", "gold")]), ..to_group(&["dev"], "") };
     let attributes: Vec<_> = many.iter().take(17).map(|name| (*name, "x")).collect();
     for (to, field) in [
         (To::Users(to_users(&[])), "users"),
