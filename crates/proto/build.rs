@@ -6,7 +6,12 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 2] = ["footbridge/v1/notifications.proto", "footbridge/v1/application.proto"];
+const FILES: [&str; 4] = [
+    "footbridge/v1/application.proto",
+    "footbridge/v1/groups.proto",
+    "footbridge/v1/notifications.proto",
+    "footbridge/v1/presence.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");

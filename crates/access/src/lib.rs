@@ -209,6 +209,16 @@ impl Access {
         Ok(Caller { principal, permissions })
     }
 
+    /// What whoever has `roles` may call by gRPC, such as somebody whom a certificate names.
+    pub fn permissions_of<'a>(&self, roles: impl IntoIterator<Item = &'a str>) -> Permissions {
+        Permissions::of_roles(roles, &self.grpc_roles)
+    }
+
+    /// Whether roles are given gRPC methods.
+    pub fn has_grpc_roles(&self) -> bool {
+        !self.grpc_roles.is_empty()
+    }
+
     /// What a token says and whether it is accepted, for a person; none if no key is configured.
     pub async fn explain(&self, token: &str, now: SystemTime) -> Option<token::Explanation> {
         let verdict = self.verifier.as_ref()?.verify(token, now).await;

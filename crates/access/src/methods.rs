@@ -51,8 +51,13 @@ impl Permissions {
     pub fn of(principal: &Principal, roles: &Roles) -> Self {
         let own = principal.claims.texts(METHODS_CLAIM).map(ToOwned::to_owned);
         let own = own.filter_map(|text| Methods::try_from(text).ok());
-        let of_roles = principal.roles.iter().filter_map(|role| roles.get(&**role)).flatten();
-        Self(own.chain(of_roles.cloned()).collect())
+        let of_roles = Self::of_roles(principal.roles.iter().map(|role| &**role), roles);
+        Self(own.chain(of_roles.0).collect())
+    }
+
+    /// What whoever has the roles `has` may call by that table.
+    pub fn of_roles<'a>(has: impl IntoIterator<Item = &'a str>, roles: &Roles) -> Self {
+        Self(has.into_iter().filter_map(|role| roles.get(role)).flatten().cloned().collect())
     }
 
     /// Whether the method of that path may be called: `/footbridge.v1.Notifications/Publish`, as HTTP/2

@@ -30,4 +30,4 @@ pub use address::{EVENTS, GROUPS, NODES, NameTooLong, group};
 pub use inlet::{Inlet, Received, read};
 pub use letter::{Addressed, Content, Letter, Target, Unreadable};
 pub use nodes::{Nodes, Unheard};
-pub use router::{Outbound, Router, SendError, Sent, meets};
+pub use router::{Known, Outbound, Router, SendError, Sent, meets};

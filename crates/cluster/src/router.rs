@@ -8,14 +8,17 @@
 //!
 //! Not here: who may send what, what a node does with a letter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use broker::{Broker, Confirm, Destination, Message, MessageId, PublishError, PublisherId};
+use broker::{
+    Broker, Confirm, ConfirmError, Destination, Message, MessageId, PublishError, PublisherId,
+};
 use bytestring::ByteString;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use presence::{
-    Boot, Count, GroupName, Groups, Lookup, Member, PageRequest, Presence, SessionId, Unavailable,
-    UserName,
+    Boot, Count, GroupName, Groups, Lookup, Member, PageRequest, Presence, Session, SessionId,
+    Unavailable, UserName,
 };
 
 use crate::address::{self, NameTooLong};
@@ -24,6 +27,9 @@ use crate::nodes::Nodes;
 
 /// The most pages of a group that are counted: a group of more members is counted up to there.
 const COUNTED_PAGES: usize = 10;
+
+/// How many sessions are asked for at once.
+const ASKED_AT_ONCE: usize = 64;
 
 /// What sends.
 #[derive(Clone)]
@@ -79,6 +85,9 @@ pub enum SendError {
 /// The letters to write: for each node whom it is to reach there.
 type Letters = BTreeMap<Boot, Vec<Target>>;
 
+/// What the store says of sessions: those that it knows.
+pub type Known = HashMap<SessionId, Session>;
+
 impl Router {
     /// A router over these.
     pub fn new(
@@ -131,7 +140,7 @@ impl Router {
         let announcements = self.nodes.announcements();
         let mut letters = Letters::new();
         let (mut holding, mut reached) = (BTreeSet::new(), Vec::with_capacity(users.len()));
-        let mut sessions = BTreeSet::new();
+        let (mut sessions, mut seen) = (BTreeSet::new(), HashSet::with_capacity(users.len()));
         for user in users {
             let found = answer.map_or(&[][..], |answer| answer.sessions_of(user));
             let meant =
@@ -143,6 +152,9 @@ impl Router {
                 holding.insert(session.boot);
             }
             reached.push(count);
+            if !seen.insert(user) {
+                continue;
+            }
             for boot in presence::targets(user, answer, &announcements) {
                 letters.entry(boot).or_default().push(Target::User(user.clone()));
             }
@@ -163,23 +175,65 @@ impl Router {
         sessions: &[SessionId],
         outbound: &Outbound,
     ) -> Result<Sent, SendError> {
+        let known = self.sessions(sessions).await;
+        self.to_known(publisher, sessions, known.as_ref(), outbound).await
+    }
+
+    /// What is known of `sessions`; none if the store does not say.
+    pub async fn sessions(&self, sessions: &[SessionId]) -> Option<Known> {
         self.nodes.settled().await;
+        match self.known(sessions).await {
+            Ok(known) => Some(known),
+            Err(error) => {
+                tracing::debug!(%error, "sent without counting");
+                None
+            }
+        }
+    }
+
+    /// As [`to_sessions`](Self::to_sessions), where an answer is at hand.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn to_known(
+        &self,
+        publisher: PublisherId,
+        sessions: &[SessionId],
+        known: Option<&Known>,
+        outbound: &Outbound,
+    ) -> Result<Sent, SendError> {
         let mut letters = Letters::new();
         let (mut holding, mut reached) = (BTreeSet::new(), Vec::with_capacity(sessions.len()));
+        let (mut count, mut seen) = (0, HashSet::with_capacity(sessions.len()));
         for id in sessions {
-            let known = self.presence.session(id).await.ok().flatten();
-            reached.push(usize::from(known.is_some()));
-            holding.extend(known.as_ref().map(|session| session.boot));
-            let boot =
-                known.map(|session| session.boot).or_else(|| self.nodes.by_name(id.node_name()));
-            if let Some(boot) = boot {
+            let session = known.and_then(|known| known.get(id));
+            let is_meant =
+                session.is_none_or(|session| meets(&session.attributes, &outbound.audience));
+            let reaches = usize::from(session.is_some() && is_meant);
+            reached.push(reaches);
+            if !seen.insert(id) {
+                continue;
+            }
+            count += reaches;
+            let boot = match session {
+                Some(session) => Some(session.boot),
+                None => self.nodes.by_name(id.node_name()),
+            };
+            if let Some(boot) = boot.filter(|_| is_meant) {
+                holding.extend(session.map(|session| session.boot));
                 letters.entry(boot).or_default().push(Target::Session(id.clone()));
             }
         }
         let uncertain = letters.keys().filter(|boot| !holding.contains(boot)).count();
         let confirm = self.post(publisher, letters, outbound).await?;
-        let count = reached.iter().sum();
         Ok(Sent { reached, sessions: count, nodes: holding.len(), uncertain, confirm })
+    }
+
+    /// The session of that id, if the id is of a node that has been heard of: what stands in place of a
+    /// user's name may be a session.
+    pub fn session_named(&self, name: &str) -> Option<SessionId> {
+        let id = SessionId::new(name).ok()?;
+        self.nodes.by_name(id.node_name()).map(|_| id)
     }
 
     /// Sends to those who are subscribed to `group`.
@@ -213,24 +267,20 @@ impl Router {
         let mut page = PageRequest::first(presence::MAX_MEMBERS);
         for _ in 0..COUNTED_PAGES {
             let members = self.groups.members(group, &page).await?;
-            let mut users = Vec::new();
+            let (mut users, mut ids) = (Vec::new(), Vec::new());
             for member in members.items {
                 match member {
                     Member::User(user) => users.push(user),
-                    Member::Session(id) => {
-                        if let Some(session) = self.presence.session(&id).await? {
-                            nodes.insert(session.boot);
-                            sessions.insert(session.id);
-                        }
-                    }
+                    Member::Session(id) => ids.push(id),
                 }
             }
+            let mut found: Vec<Session> = self.known(&ids).await?.into_values().collect();
             if !users.is_empty() {
-                let answer = self.presence.lookup(&users).await?;
-                for session in answer.sessions.into_values().flatten() {
-                    nodes.insert(session.boot);
-                    sessions.insert(session.id);
-                }
+                found.extend(self.presence.lookup(&users).await?.sessions.into_values().flatten());
+            }
+            for session in found {
+                nodes.insert(session.boot);
+                sessions.insert(session.id);
             }
             match members.next {
                 Some(next) => page = PageRequest::after(next, presence::MAX_MEMBERS),
@@ -292,6 +342,15 @@ impl Router {
         Ok(self.publish(publisher, to, MessageId::new(), &letter, true).await?)
     }
 
+    async fn known(&self, sessions: &[SessionId]) -> Result<Known, Unavailable> {
+        let ask = |id: SessionId| async move { self.presence.session(&id).await };
+        let answers = stream::iter(sessions.to_vec()).map(ask).buffer_unordered(ASKED_AT_ONCE);
+        let known = answers.try_filter_map(|session| async move { Ok(session) });
+        known.map_ok(|session| (session.id.clone(), session)).try_collect().await
+    }
+
+    /// What the broker does not take after it took a part is told by the confirm, for the part is on its
+    /// way.
     async fn post(
         &self,
         publisher: PublisherId,
@@ -300,10 +359,19 @@ impl Router {
     ) -> Result<Confirm, PublishError> {
         let mut confirms = Vec::with_capacity(letters.len());
         for (boot, to) in letters {
-            let letter = letter(to, outbound);
-            let (id, persistent) = (outbound.content.id, outbound.persistent);
-            confirms
-                .push(self.publish(publisher, address::node(boot), id, &letter, persistent).await?);
+            // An id of the letter's own: a long list is more letters than one to a node, and a message
+            // that comes to a topic twice under one id may be taken for a repeat.
+            let (letter, id) = (letter(to, outbound), MessageId::new());
+            let node = address::node(boot);
+            match self.publish(publisher, node, id, &letter, outbound.persistent).await {
+                Ok(confirm) => confirms.push(confirm),
+                Err(error) if confirms.is_empty() => return Err(error),
+                Err(error) => {
+                    let lost = ConfirmError::Lost(error.to_string());
+                    confirms.push(Confirm::known(Err(lost)));
+                    break;
+                }
+            }
         }
         Ok(Confirm::all(confirms))
     }

@@ -15,7 +15,7 @@ use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
 use cluster::Nodes;
 use gateway::Gateway;
-use notifier::Notifier;
+use notifier::{Callers, Notifier};
 use presence::{Boot, MemoryPresence, Presence};
 use websocket::Origins;
 
@@ -68,12 +68,11 @@ impl Command {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    serving::asks_no_callers(&config.access)?;
     let destinations = Destinations::new(&config.destinations);
     let access = serving::access(&config.access, &destinations)?;
     let broker = Arc::new(EmbeddedBroker::new(config.embedded));
     let presence = Arc::new(MemoryPresence::new(&config.presence, Boot::generate()));
-    let nodes = Nodes::alone(broker.clone(), presence.clone(), serving::ANNOUNCER);
+    let nodes = Arc::new(Nodes::alone(broker.clone(), presence.clone(), serving::ANNOUNCER));
     let readiness = Readiness::follow(broker.state(), presence.state());
     let routes =
         (!config.application.routes.is_empty()).then(|| serving::routes(&config.application));
@@ -86,20 +85,28 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         websocket: config.websocket,
         destinations: destinations.clone(),
         broker: broker.clone(),
-        access,
+        access: access.clone(),
         presence: presence.clone(),
-        groups: presence,
-        nodes: Arc::new(nodes),
+        groups: presence.clone(),
+        nodes: nodes.clone(),
         application: application.unwrap_or_else(|| Arc::new(Example)),
     })
     .await
     .map_err(|taken| serving::taken(taken, &config.gateway, "with --stomp"))?;
-    let notifier =
-        Notifier::bind(notifier::Parts { config: config.notifier, broker, destinations })
-            .await
-            .context("choose another address for services, which speak gRPC, with --grpc")?;
+    let callers = config.notifier.callers;
+    let notifier = Notifier::bind(notifier::Parts {
+        config: config.notifier,
+        broker,
+        destinations,
+        presence: presence.clone(),
+        groups: presence,
+        nodes,
+        access,
+    })
+    .await
+    .map_err(|error| serving::unbound(error, "--grpc"))?;
     gateway.register(admin.registry());
-    notifier.metrics().register(admin.registry());
+    notifier.register(admin.registry());
     let admin = admin.serve()?;
     let listening = Listening {
         clients: gateway.address()?,
@@ -108,7 +115,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         admin,
         routes,
     };
-    listening.greet(&config.gateway, &config.access);
+    listening.greet(&config.gateway, &config.access, callers);
     let stop = || stopping.clone().cancelled_owned();
     tokio::join!(gateway.run(stop()), notifier.run(stop()));
     Ok(())
@@ -139,7 +146,7 @@ struct Listening {
 impl Listening {
     /// Says where to point a browser, and what to paste.
     #[expect(clippy::print_stdout, reason = "what the command is asked to say")]
-    fn greet(&self, config: &gateway::Config, access: &access::Config) {
+    fn greet(&self, config: &gateway::Config, access: &access::Config, callers: Callers) {
         let (host, services) = (shown(self.clients), shown(self.services));
         // As it was called, which may be no name that the shell would find.
         let program = std::env::args().next().unwrap_or_else(|| "footbridge".into());
@@ -186,17 +193,23 @@ impl Listening {
                 " --login USER --passcode PASSCODE",
             ),
         };
+        let services_are = match callers {
+            Callers::Open => "to any service by gRPC",
+            Callers::Auto | Callers::Token | Callers::Certificate => {
+                "by gRPC to services that show who they are"
+            }
+        };
         let open = match (wanted, access.lets_anonymous_in()) {
             (_, true) => {
                 format!("Open to everybody {reach}: anonymous sessions, {origins}, {destinations}")
             }
             (Some(wanted), false) => {
                 format!(
-                    "Open {reach} to clients that show {wanted}: {origins}, {destinations}.\n  Open to any \
-                     service by gRPC"
+                    "Open {reach} to clients that show {wanted}: {origins}, {destinations}.\n  Open \
+                     {services_are}"
                 )
             }
-            (None, false) => format!("Open to no client, and {reach} to any service by gRPC"),
+            (None, false) => format!("Open to no client, and {reach} {services_are}"),
         };
         println!(
             "\n  {open}.\n  Not for the internet. Messages live in memory and go when this process does. \

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use broker::{Broker, Destinations};
 use broker_rabbitmq::RabbitMqBroker;
+use cluster::{Nodes, events};
 use notifier::{Notifier, Parts};
 use presence::{Boot, Presence, RedisPresence};
 use tokio::time::Instant;
@@ -36,7 +36,8 @@ impl Command {
 }
 
 async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyhow::Result<Stopped> {
-    serving::asks_no_callers(&config.access)?;
+    let destinations = Destinations::new(&config.destinations);
+    let access = serving::access(&config.access, &destinations)?;
     let drain = config.notifier.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let redis = serving::listed(&config.redis.urls);
@@ -45,14 +46,24 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
+    let nodes = Arc::new(Nodes::of_sender(broker.clone(), presence.clone()));
+    let (running, until) = (nodes.clone(), stopping.clone());
+    tokio::spawn(async move { running.run(until).await });
+    // Of nodes that died, which it clears away as gateways do.
+    let (to, until) = (broker.clone(), stopping.clone());
+    tokio::spawn(events::publish(to, presence.clone(), serving::TELLER, until));
     let notifier = Notifier::bind(Parts {
         config: config.notifier,
         broker,
-        destinations: Destinations::new(&config.destinations),
+        destinations,
+        presence: presence.clone(),
+        groups: presence,
+        nodes,
+        access,
     })
     .await
-    .context("choose another address for services with --listen")?;
-    notifier.metrics().register(admin.registry());
+    .map_err(|error| serving::unbound(error, "--listen"))?;
+    notifier.register(admin.registry());
     let admin = admin.serve()?;
     serving::announce(
         "notifier",

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use access::Access;
 use access::rules::Otherwise;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use application::Routes;
 use broker::{Broker, Destinations, PublisherId};
 use broker_rabbitmq::RabbitMqBroker;
@@ -28,6 +28,9 @@ use crate::admin::{Readiness, Serving};
 
 /// What is left for the good-bye to RabbitMQ in any case.
 const GOOD_BYE: Duration = Duration::from_secs(3);
+
+/// As whom a process tells who comes and goes.
+pub(crate) const TELLER: PublisherId = PublisherId(u64::MAX - 1);
 
 /// As whom a process says how it is. Sessions and callers are numbered from below.
 pub(crate) const ANNOUNCER: PublisherId = PublisherId(u64::MAX);
@@ -94,17 +97,6 @@ pub(crate) fn routes(config: &application::Config) -> String {
         true => "none, so /app is refused".to_owned(),
         false => config.routes.iter().map(route).collect::<Vec<_>>().join(", "),
     }
-}
-
-/// Refuses what the notifier would not heed, and by which it would let in whom it should not.
-pub(crate) fn asks_no_callers(config: &access::Config) -> anyhow::Result<()> {
-    if config.grpc_roles.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "access.grpc_roles says who may call what by gRPC, but this version asks no caller who it is: \
-         leave it out, and let only services reach notifier.listen"
-    )
 }
 
 /// What clients have to show, in a few words; none if nobody is let in.
@@ -220,6 +212,16 @@ pub(crate) fn announce(what: &str, lines: &[(&str, &dyn fmt::Display)]) {
 pub(crate) fn taken(taken: BindError, config: &gateway::Config, stomp: &str) -> anyhow::Error {
     let how = if config.stomp_listen == Some(taken.address) { stomp } else { "with --listen" };
     anyhow::Error::new(taken).context(format!("choose another address for clients {how}"))
+}
+
+/// What to do about a notifier that cannot serve; `option` chooses another address.
+pub(crate) fn unbound(error: notifier::BindError, option: &str) -> anyhow::Error {
+    match error {
+        error @ notifier::BindError::Listen { .. } => anyhow::Error::new(error).context(format!(
+            "choose another address for services, which speak gRPC, with {option}"
+        )),
+        error => error.into(),
+    }
 }
 
 /// URIs with a comma between, without their passwords.

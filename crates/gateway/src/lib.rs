@@ -48,8 +48,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use access::Access;
-use broker::{Broker, Destinations};
-use cluster::{Nodes, Router};
+use broker::{Broker, Destinations, PublisherId};
+use cluster::{Nodes, Router, events};
 use presence::{Groups, Presence};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -60,6 +60,9 @@ pub use self::close::CloseReason;
 pub use self::config::{AckScope, Config, Invalid};
 use self::listener::Listeners;
 use self::node::{Node, Sessions};
+
+/// As whom a node tells who comes and goes. Sessions are numbered from 0.
+const TELLER: PublisherId = PublisherId(u64::MAX - 1);
 
 /// What a gateway is made of.
 pub struct Parts {
@@ -166,6 +169,9 @@ impl Gateway {
             let node = Arc::clone(&node);
             async move { inlet::Inlet::run(&node).await }
         });
+        let told = CancellationToken::new();
+        let (broker, presence) = (Arc::clone(&node.broker), Arc::clone(&node.presence));
+        let events = tokio::spawn(events::publish(broker, presence, TELLER, told.clone()));
         tokio::select! {
             () = listener::accept(listeners, Arc::clone(&node)) => {}
             () = shutdown => {}
@@ -186,6 +192,8 @@ impl Gateway {
         if let Err(error) = node.presence.leave().await {
             tracing::warn!(%error, "the other nodes will clear away this node's sessions");
         }
+        told.cancel();
+        let _ = events.await;
         inlet.abort();
         clock.abort();
     }

@@ -1,17 +1,22 @@
-//! What the standard health service says, of the whole node and of `Notifications`.
+//! What the standard health service says, of the whole node and of each of our services.
 //!
 //! SERVING from the first contact with the broker until the node stops: a later outage of the
 //! broker is for callers' deadlines to bridge, and not for a load balancer to empty the cluster over.
 
 use broker::{BrokerState, Link};
-use proto::v1::notifications_server;
+use proto::v1::{groups_server, notifications_server, presence_server};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 /// The names one may ask for; the empty one is the whole node.
-const NAMES: [&str; 2] = ["", notifications_server::SERVICE_NAME];
+const NAMES: [&str; 4] = [
+    "",
+    notifications_server::SERVICE_NAME,
+    presence_server::SERVICE_NAME,
+    groups_server::SERVICE_NAME,
+];
 
 /// Says that nothing is served yet.
 pub(crate) async fn start(health: &HealthReporter) {

@@ -1,11 +1,14 @@
-//! The gRPC service that other services call: `footbridge.v1.Notifications`, with the standard
-//! health service and reflection.
+//! The gRPC services that other services call: `footbridge.v1.Notifications`, `Presence` and `Groups`, with
+//! the standard health service and reflection.
 //!
 //! [`Notifier::bind`] takes its parts, [`Notifier::run`] serves until it is told to stop.
 //!
 //! ```text
-//! connection -> notifications -- message (is the request right?)
-//!                             \- publisher -> broker, and its confirm or a refusal
+//! connection (tls) -> door -> notifications -- outgoing, sends (is the request right?)
+//!                          |               \- pipeline -> whereabouts (who is where?)
+//!                          |                           \- publisher -> broker, and its confirm or a refusal
+//!                          |- presence -- the store, and orders to the nodes
+//!                          \- groups   -/
 //! ```
 //!
 //! [`Entrance`] does the same for services that have only AMQP.
@@ -16,22 +19,38 @@
 //! - Publishes of one stream keep their order, and so do their answers.
 //! - Everything that waits has a deadline, and what may wait at once is bounded by the [`Config`].
 //!
-//! Not here: which broker; who may publish what; the command that runs it.
+//! - Whoever calls has passed the door, but to ask for health or reflection.
+//!
+//! Not here: which broker and store; what nodes do with what they are told; the command that runs it.
 
 mod config;
 mod connection;
 mod deadline;
+mod door;
+mod ending;
 mod entrance;
 #[cfg(test)]
 mod fake_broker;
+#[cfg(test)]
+mod fixture;
+mod groups;
 mod health;
 mod message;
 mod metrics;
+mod names;
+mod node;
 mod notifications;
+mod outgoing;
+mod pipeline;
+mod presence;
 mod publisher;
 mod refusal;
+mod sending;
+mod sends;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod whereabouts;
 
 use std::future::Future;
 use std::io;
@@ -40,8 +59,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, Destinations};
+use ::presence::Presence as Store;
+use access::Access;
+use broker::{Broker, Destinations, PublisherId};
+use cluster::Nodes;
+use prometheus_client::registry::Registry;
+use proto::v1::groups_server::GroupsServer;
 use proto::v1::notifications_server::NotificationsServer;
+use proto::v1::presence_server::PresenceServer;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -49,10 +75,15 @@ use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-pub use self::config::{Config, Invalid};
+pub use self::config::{Asked, Callers, Config, Invalid};
+use self::connection::Terms;
+use self::door::{Door, Guard};
 pub use self::entrance::{Entrance, EntranceMetrics};
+use self::groups::Groups;
 pub use self::metrics::Metrics;
+use self::node::{Made, Node};
 use self::notifications::Notifications;
+use self::presence::Presence;
 
 /// How often a connection that says nothing is asked whether it is there, and how long it has to
 /// answer.
@@ -64,6 +95,9 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 /// for their turn: each costs up to ten times its bytes.
 const WINDOWS: (u32, u32) = (64 * 1024, 8 * 1024 * 1024);
 
+/// As whom it sends what comes by the entrance; callers are numbered from the middle up.
+const ENTRANCE: PublisherId = PublisherId(u64::MAX - 2);
+
 /// What a notifier is made of.
 pub struct Parts {
     /// The notifier's own settings.
@@ -72,6 +106,14 @@ pub struct Parts {
     pub broker: Arc<dyn Broker>,
     /// The table of prefixes.
     pub destinations: Destinations,
+    /// Who is online.
+    pub presence: Arc<dyn Store>,
+    /// Who is in which group.
+    pub groups: Arc<dyn ::presence::Groups>,
+    /// Which nodes there are; whoever makes the notifier runs it.
+    pub nodes: Arc<Nodes>,
+    /// Who callers are.
+    pub access: Arc<Access>,
 }
 
 /// A notifier that is bound to its port.
@@ -79,8 +121,11 @@ pub struct Notifier {
     config: Config,
     listener: TcpListener,
     routes: Routes,
+    door: Arc<Door>,
+    tls: Option<Arc<ServerConfig>>,
     health: HealthReporter,
     broker: Arc<dyn Broker>,
+    entrance: Entrance,
     metrics: Arc<Metrics>,
     /// Cancelled when streams and connections shall come to an end.
     stopping: CancellationToken,
@@ -91,29 +136,56 @@ impl Notifier {
     ///
     /// `config` is taken as it is; see [`Config::check`].
     pub async fn bind(parts: Parts) -> Result<Self, BindError> {
-        let Parts { config, broker, destinations } = parts;
+        let Parts { config, broker, destinations, presence, groups, nodes, access } = parts;
+        let asked = config.asked(access.checks_tokens(), access.has_grpc_roles())?;
+        let tls = tls::server(&config)?;
         let listener = connection::bind(config.listen)
             .map_err(|source| BindError::Listen { address: config.listen, source })?;
         let metrics = Arc::new(Metrics::new());
         let stopping = CancellationToken::new();
-        let notifications = Notifications::new(
-            config.clone(),
-            Arc::clone(&broker),
+        let node = Node::new(Made {
+            config: config.clone(),
+            broker: Arc::clone(&broker),
+            presence,
+            groups,
+            nodes,
             destinations,
-            Arc::clone(&metrics),
-            stopping.clone(),
+            metrics: Arc::clone(&metrics),
+            stopping: stopping.clone(),
+        });
+        let entrance = Entrance::new(
+            Arc::clone(&broker),
+            node.router.clone(),
+            node.destinations.clone(),
+            ENTRANCE,
         );
-        let notifications = NotificationsServer::new(notifications)
-            .max_decoding_message_size(config.max_request_bytes());
+        let limit = config.max_request_bytes();
+        let notifications = NotificationsServer::new(Notifications::new(Arc::clone(&node)));
+        let presence = PresenceServer::new(Presence::new(Arc::clone(&node)));
+        let groups = GroupsServer::new(Groups::new(node));
         let health = HealthReporter::new();
         let mut routes = Routes::builder();
         routes
-            .add_service(notifications)
+            .add_service(notifications.max_decoding_message_size(limit))
+            .add_service(presence)
+            .add_service(groups)
             .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
             .add_service(descriptors().build_v1()?)
             .add_service(descriptors().build_v1alpha()?);
         let routes = routes.routes();
-        Ok(Self { config, listener, routes, health, broker, metrics, stopping })
+        let door = Arc::new(Door::new(access, asked, config.certificate_roles.clone()));
+        Ok(Self {
+            config,
+            listener,
+            routes,
+            door,
+            tls,
+            health,
+            broker,
+            entrance,
+            metrics,
+            stopping,
+        })
     }
 
     /// The address that callers connect to.
@@ -121,21 +193,28 @@ impl Notifier {
         self.listener.local_addr()
     }
 
-    /// What it counts, to be registered wherever it is scraped.
-    pub fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.metrics)
+    /// Adds what it counts to `registry`, which keeps its own hold of it.
+    pub fn register(&self, registry: &mut Registry) {
+        let notifier = registry.sub_registry_with_prefix("notifier");
+        self.metrics.register(notifier);
+        self.entrance.metrics().register(notifier);
     }
 
     /// Serves until `shutdown` resolves, then answers what it has read and returns when every call
     /// has ended or the configured time is over; what is left then ends with the process.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { config, listener, routes, health, broker, stopping, .. } = self;
+        let Self {
+            config, listener, routes, door, tls, health, broker, entrance, stopping, ..
+        } = self;
+        let entrance = tokio::spawn(entrance.run(stopping.clone()));
         health::start(&health).await;
         let health = tokio::spawn(health::follow(health, broker.state(), stopping.clone()));
         let (keep_alive, keep_alive_timeout) = KEEP_ALIVE;
         let longest = config.max_connection_age + connection::NOTICE + config.connection_grace;
+        let terms = Terms { max_connections: config.max_connections, longest, tls };
         let mut serve = pin!(
             Server::builder()
+                .layer(Guard(door))
                 // Without a grace of its own the server tells callers when it is time, and waits.
                 .max_connection_age(config.max_connection_age)
                 .max_concurrent_streams(config.max_calls)
@@ -145,7 +224,7 @@ impl Notifier {
                 .http2_keepalive_timeout(Some(keep_alive_timeout))
                 .add_routes(routes)
                 .serve_with_incoming_shutdown(
-                    connection::accept(listener, config.max_connections, longest),
+                    connection::accept(listener, terms),
                     stopping.clone().cancelled_owned(),
                 )
         );
@@ -162,6 +241,7 @@ impl Notifier {
             }
         }
         stopping.cancel();
+        let _ = entrance.await;
         if let Err(error) = health.await {
             tracing::error!(%error, "cannot say that this node is stopping");
         }
@@ -186,6 +266,9 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
+    /// A setting cannot work, alone or with what `[access]` says.
+    #[error("notifier.{0}")]
+    Invalid(#[from] Invalid),
     /// The services cannot be described to those who ask by reflection.
     #[error("cannot describe the services")]
     Reflection(#[from] tonic_reflection::server::Error),

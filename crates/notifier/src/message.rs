@@ -1,14 +1,16 @@
-//! From a request to the message that the broker gets, or the field that is wrong.
+//! From a request's message to the content that clients get, or the field that is wrong.
 //!
 //! Invariant: whatever passes can be written as a STOMP frame and as an AMQP message, and sets no
 //! header that is the server's to set.
+//!
+//! Not here: where it goes (`outgoing`, `sends`).
 
-use broker::destination::{Kind, Verb};
-use broker::{Destination, Destinations, Message, header};
+use broker::{MessageId, header};
 use bytes::Bytes;
 use bytestring::ByteString;
+use cluster::Content;
 use proto::v1::message::Body;
-use proto::v1::{Header, PublishRequest};
+use proto::v1::{Header, Message};
 use serde::de::IgnoredAny;
 
 use crate::config::Config;
@@ -23,14 +25,12 @@ const FIELDS: [(&str, &str); 2] =
 /// The longest name or content type in bytes: AMQP's short string.
 const SHORT: usize = 255;
 
-/// The message that `request` asks to publish, with a new id.
-pub(crate) fn of_request(
-    request: PublishRequest,
-    destinations: &Destinations,
+/// What `message` asks to send, with a new id, and whether it persists.
+pub(crate) fn content(
+    message: Option<Message>,
     config: &Config,
-) -> Result<Message, Refusal> {
-    let destination = destination(&request.destination, destinations)?;
-    let Some(message) = request.message else {
+) -> Result<(Content, bool), Refusal> {
+    let Some(message) = message else {
         return Err(Refusal::invalid("message", "is missing"));
     };
     let (body, implied_type) = body(message.body, config.max_message_bytes())?;
@@ -46,28 +46,9 @@ pub(crate) fn of_request(
         check_header(index, &name, &value, config.max_header_bytes())?;
         headers.push((name.into(), value.into()));
     }
-    let mut out = Message::new(destination, body);
-    out.headers = headers;
     // A confirm alone does not outlive the broker's restart, and who publishes here was promised more.
-    out.persistent = message.persistent.unwrap_or(true);
-    Ok(out)
-}
-
-fn destination(text: &str, destinations: &Destinations) -> Result<Destination, Refusal> {
-    if text.is_empty() {
-        return Err(Refusal::invalid("destination", "is missing"));
-    }
-    let destination = destinations
-        .parse(text, Verb::Send)
-        .map_err(|error| Refusal::invalid("destination", error.to_string()))?;
-    match destination.kind() {
-        kind @ (Kind::User | Kind::Group | Kind::App) => {
-            let problem =
-                format!("is of kind {kind}, which Publish does not reach: use a topic or a queue");
-            Err(Refusal::invalid("destination", problem))
-        }
-        _ => Ok(destination),
-    }
+    let persistent = message.persistent.unwrap_or(true);
+    Ok((Content { id: MessageId::new(), headers, body }, persistent))
 }
 
 /// The body, and the type it has if the sender names none.
@@ -130,7 +111,7 @@ fn check_header(index: usize, name: &str, value: &str, limit: usize) -> Result<(
     Ok(())
 }
 
-fn printable(field: impl Into<String>, text: &str) -> Result<(), Refusal> {
+pub(crate) fn printable(field: impl Into<String>, text: &str) -> Result<(), Refusal> {
     match text.chars().find(|c| c.is_control()) {
         Some(c) => {
             let problem = format!("holds a control character (code {})", u32::from(c));
@@ -140,7 +121,7 @@ fn printable(field: impl Into<String>, text: &str) -> Result<(), Refusal> {
     }
 }
 
-fn short(field: impl Into<String>, text: &str) -> Result<(), Refusal> {
+pub(crate) fn short(field: impl Into<String>, text: &str) -> Result<(), Refusal> {
     if text.len() > SHORT {
         let problem = format!("is too long: it has {} bytes and may have {SHORT}", text.len());
         return Err(Refusal::invalid(field, problem));

@@ -14,7 +14,9 @@ use prometheus_client::registry::{Registry, Unit};
 /// What a notifier counts.
 pub struct Metrics {
     pub(crate) streams: Gauge,
+    pub(crate) watches: Gauge,
     publishes: Family<Published, Counter>,
+    sends: Family<Published, Counter>,
     confirm_seconds: Histogram,
 }
 
@@ -23,7 +25,16 @@ struct Published {
     outcome: Outcome,
 }
 
-/// What became of a publish.
+/// What was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Publish, or a request of PublishStream.
+    Publish,
+    /// One of the Sends, or a request of SendStream.
+    Send,
+}
+
+/// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the label's spelling")]
 pub(crate) enum Outcome {
@@ -45,7 +56,9 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let metrics = Self {
             streams: Gauge::default(),
+            watches: Gauge::default(),
             publishes: Family::default(),
+            sends: Family::default(),
             confirm_seconds: Histogram::new(exponential_buckets(0.000_1, 2.5, 14)),
         };
         for outcome in [
@@ -57,15 +70,21 @@ impl Metrics {
             Outcome::unavailable,
         ] {
             drop(metrics.publishes.get_or_create(&Published { outcome }));
+            drop(metrics.sends.get_or_create(&Published { outcome }));
         }
         metrics
     }
 
-    /// Adds them to `registry` under the prefix `notifier`, which keeps its own hold of them.
-    pub fn register(&self, registry: &mut Registry) {
-        let notifier = registry.sub_registry_with_prefix("notifier");
-        notifier.register("streams", "Streams of publishes now", self.streams.clone());
+    /// Adds them to the notifier's registry.
+    pub(crate) fn register(&self, notifier: &mut Registry) {
+        notifier.register("streams", "Streams of publishes and sends now", self.streams.clone());
+        notifier.register("watches", "Watches of presence now", self.watches.clone());
         notifier.register("publishes", "Messages to publish, by outcome", self.publishes.clone());
+        notifier.register(
+            "sends",
+            "Messages to users, sessions, groups and all, by outcome",
+            self.sends.clone(),
+        );
         notifier.register_with_unit(
             "confirm",
             "Time from a request to its confirm",
@@ -74,8 +93,12 @@ impl Metrics {
         );
     }
 
-    pub(crate) fn published(&self, outcome: Outcome, after: Duration) {
-        self.publishes.get_or_create(&Published { outcome }).inc();
+    pub(crate) fn count(&self, call: Call, outcome: Outcome, after: Duration) {
+        let calls = match call {
+            Call::Publish => &self.publishes,
+            Call::Send => &self.sends,
+        };
+        calls.get_or_create(&Published { outcome }).inc();
         if outcome == Outcome::confirmed {
             self.confirm_seconds.observe(after.as_secs_f64());
         }

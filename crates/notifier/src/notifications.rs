@@ -1,146 +1,94 @@
 //! The service `footbridge.v1.Notifications`.
 //!
-//! A stream is a pipeline: requests are read and handed over one after the other, then wait for
-//! their confirms side by side, at most `max_in_flight` of them, and are answered in order. Who
-//! does not read answers is not read either. Of all callers together only so many bytes may wait for
-//! the broker: beyond `max_waiting` a single call is refused, and a stream waits.
+//! Of all callers together only so many bytes may wait for the broker: beyond `max_waiting` a single call is
+//! refused, and a stream waits.
+//!
+//! Not here: what a stream is (`pipeline`), what requests mean (`outgoing`, `sends`).
 
 #[cfg(test)]
 mod tests;
 
-use std::future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use broker::{Broker, Destinations, Message, MessageId, PublisherId};
-use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, Stream, StreamExt, stream};
-use prometheus_client::metrics::gauge::Gauge;
-use proto::v1::publish_stream_response::Outcome as Answer;
-use proto::v1::{PublishRequest, PublishResponse, PublishStreamResponse, notifications_server};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use futures_util::{Stream, StreamExt};
+use proto::v1::publish_stream_response::Outcome as Published;
+use proto::v1::send_stream_response::Outcome as Sent;
+use proto::v1::{
+    PublishRequest, PublishResponse, PublishStreamResponse, SendRequest, SendResponse,
+    SendStreamResponse, SendToAllRequest, SendToGroupRequest, SendToSessionRequest,
+    SendToUserRequest, notifications_server,
+};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::config::Config;
-use crate::connection::{NOTICE, Opened};
-use crate::metrics::{Metrics, Outcome};
-use crate::publisher::{Handed, Publisher};
+use crate::ending::Ending;
+use crate::metrics::Call;
+use crate::node::Node;
+use crate::outgoing::Outgoing;
+use crate::publisher::Taken;
 use crate::refusal::Refusal;
-use crate::{deadline, message};
-
-/// What a stream ends with once it is read no further.
-const UNREAD: &str = "what was not answered was not published";
-
-/// What a publish takes besides its body and headers, in bytes, roughly.
-const OVERHEAD: usize = 512;
+use crate::sending::Sending;
+use crate::{pipeline, sends};
 
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Notifications(Arc<Node>);
 
-/// What all calls share.
-struct Node {
-    config: Config,
-    broker: Arc<dyn Broker>,
-    destinations: Destinations,
-    metrics: Arc<Metrics>,
-    /// Counts from the middle up: sessions of a gateway on the same broker count from 0.
-    next_publisher: AtomicU64,
-    stopping: CancellationToken,
-    /// The bytes of publishes that may still wait.
-    room: Arc<Semaphore>,
-}
-
-/// A request on its way, with when it came.
-struct Publishing {
-    since: Instant,
-    handed: Result<Handed, Refusal>,
-    node: Arc<Node>,
-    /// Its share of what may wait; none if it was refused before.
-    _room: Option<OwnedSemaphorePermit>,
-}
-
-/// What to do when no more may wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Crowded {
-    /// Say so: who calls once may call again.
-    Refuse,
-    /// Wait until the deadline, while the stream is not read.
-    Wait,
-}
-
-/// The requests of one stream.
-struct Requests<S> {
-    requests: S,
-    publisher: Publisher,
-    /// The call's deadline.
-    deadline: Option<Instant>,
-    /// Resolves to the stream's last answer when it is read no further, whatever its caller does.
-    ending: BoxFuture<'static, Status>,
-    node: Arc<Node>,
-    _counted: Counted,
-}
-
-/// A stream among those there are now.
-struct Counted(Gauge);
-
 impl Notifications {
-    pub(crate) fn new(
-        config: Config,
-        broker: Arc<dyn Broker>,
-        destinations: Destinations,
-        metrics: Arc<Metrics>,
-        stopping: CancellationToken,
-    ) -> Self {
-        let next_publisher = AtomicU64::new(1 << 63);
-        // No more than 4 GiB, which every machine can address.
-        let room = Arc::new(Semaphore::new(config.max_waiting_bytes() as usize));
-        Self(Arc::new(Node {
-            config,
-            broker,
-            destinations,
-            metrics,
-            next_publisher,
-            stopping,
-            room,
-        }))
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self(node)
     }
 
-    /// The answers to `requests`, in their order. `aged` is when their connection reaches its age.
-    fn answers<S>(
+    /// The answers to `requests`, in their order.
+    fn published<S>(
         &self,
         requests: S,
-        deadline: Option<Instant>,
-        aged: Instant,
+        ending: Ending,
     ) -> BoxStream<'static, Result<PublishStreamResponse, Status>>
     where
-        S: Stream<Item = Result<PublishRequest, Status>> + Send + Unpin + 'static,
+        S: Stream<Item = Result<PublishRequest, Status>> + Send + 'static,
     {
         let node = Arc::clone(&self.0);
-        let max_in_flight = node.config.max_in_flight;
-        let requests = Requests {
-            requests,
-            publisher: node.new_publisher(),
-            deadline,
-            ending: ending(node.stopping.clone(), aged, deadline).boxed(),
-            _counted: Counted::new(&node.metrics.streams),
-            node,
+        let answers = pipeline::answers(node, Call::Publish, requests, publish, ending);
+        let answer = |taken: Result<Taken, Refusal>| PublishStreamResponse {
+            outcome: Some(match taken {
+                Ok(taken) => Published::Published(published(taken)),
+                Err(refusal) => Published::Failure(refusal.into()),
+            }),
         };
-        stream::unfold(Some(requests), |requests| async {
-            let mut requests = requests?;
-            match requests.next().await? {
-                Ok(publishing) => Some((Ok(publishing), Some(requests))),
-                // The last answer, after all that came before.
-                Err(status) => Some((Err(status), None)),
-            }
-        })
-        .map(|publishing| async { Ok(answer(publishing?.confirmed().await)) })
-        .buffered(max_in_flight)
-        .boxed()
+        answers.map(move |taken| taken.map(answer)).boxed()
+    }
+
+    /// The answers to `requests`, in their order.
+    fn sent<S>(
+        &self,
+        requests: S,
+        ending: Ending,
+    ) -> BoxStream<'static, Result<SendStreamResponse, Status>>
+    where
+        S: Stream<Item = Result<SendRequest, Status>> + Send + 'static,
+    {
+        let node = Arc::clone(&self.0);
+        let answers = pipeline::answers(node, Call::Send, requests, sends::of_stream, ending);
+        let answer = |taken: Result<Taken, Refusal>| SendStreamResponse {
+            outcome: Some(match taken {
+                Ok(taken) => Sent::Sent(sends::response(taken)),
+                Err(refusal) => Sent::Failure(refusal.into()),
+            }),
+        };
+        answers.map(move |taken| taken.map(answer)).boxed()
+    }
+
+    async fn send<R>(
+        &self,
+        request: Request<R>,
+        read: fn(R, &Node) -> Result<Outgoing, Refusal>,
+    ) -> Result<Response<SendResponse>, Status> {
+        let deadline = self.0.deadline(request.metadata());
+        let outgoing = read(request.into_inner(), &self.0);
+        let taken = Sending::single(&self.0, Call::Send, outgoing, deadline).await?;
+        Ok(Response::new(sends::response(taken)))
     }
 }
 
@@ -150,13 +98,10 @@ impl notifications_server::Notifications for Notifications {
         &self,
         request: Request<PublishRequest>,
     ) -> Result<Response<PublishResponse>, Status> {
-        let now = Instant::now();
-        let deadline = deadline::of_call(request.metadata(), now)
-            .unwrap_or(now + self.0.config.publish_timeout);
-        let mut publisher = self.0.new_publisher();
-        let request = request.into_inner();
-        let publishing = self.0.publish(&mut publisher, request, deadline, Crowded::Refuse).await;
-        Ok(Response::new(response(publishing.confirmed().await?)))
+        let deadline = self.0.deadline(request.metadata());
+        let outgoing = publish(request.into_inner(), &self.0);
+        let taken = Sending::single(&self.0, Call::Publish, outgoing, deadline).await?;
+        Ok(Response::new(published(taken)))
     }
 
     type PublishStreamStream = BoxStream<'static, Result<PublishStreamResponse, Status>>;
@@ -165,147 +110,53 @@ impl notifications_server::Notifications for Notifications {
         &self,
         request: Request<Streaming<PublishRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
-        let now = Instant::now();
-        let opened = request.extensions().get::<Opened>().map_or(now, |opened| opened.0);
-        let aged = opened + self.0.config.max_connection_age + NOTICE;
-        let deadline = deadline::of_call(request.metadata(), now);
-        Ok(Response::new(self.answers(request.into_inner(), deadline, aged)))
-    }
-}
-
-impl Node {
-    fn new_publisher(&self) -> Publisher {
-        let id = PublisherId(self.next_publisher.fetch_add(1, Ordering::Relaxed));
-        Publisher::new(id, Arc::clone(&self.broker))
+        let ending = Ending::of(&request, &self.0);
+        Ok(Response::new(self.published(request.into_inner(), ending)))
     }
 
-    async fn publish(
-        self: &Arc<Self>,
-        publisher: &mut Publisher,
-        request: PublishRequest,
-        deadline: Instant,
-        crowded: Crowded,
-    ) -> Publishing {
-        let since = Instant::now();
-        let taken = match message::of_request(request, &self.destinations, &self.config) {
-            Ok(message) => self.room(&message, deadline, crowded).await.map(|room| (message, room)),
-            Err(refusal) => Err(refusal),
-        };
-        let (handed, room) = match taken {
-            Ok((message, room)) => (publisher.hand_over(message, deadline).await, Some(room)),
-            Err(refusal) => (Err(refusal), None),
-        };
-        Publishing { since, handed, node: Arc::clone(self), _room: room }
-    }
-
-    /// Room for `message` among those that wait. One that is longer than all may be takes all.
-    async fn room(
+    async fn send_to_user(
         &self,
-        message: &Message,
-        deadline: Instant,
-        crowded: Crowded,
-    ) -> Result<OwnedSemaphorePermit, Refusal> {
-        let limit = self.config.max_waiting_bytes();
-        let headers = message.headers.iter().map(|(name, value)| name.len() + value.len());
-        let bytes = message.body.len() + headers.sum::<usize>() + OVERHEAD;
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(limit);
-        let room = Arc::clone(&self.room);
-        let taken = match crowded {
-            Crowded::Refuse => room.try_acquire_many_owned(bytes).ok(),
-            Crowded::Wait => {
-                let taken = timeout_at(deadline, room.acquire_many_owned(bytes)).await;
-                taken.ok().and_then(Result::ok)
-            }
-        };
-        taken.ok_or_else(|| {
-            let limit = self.config.max_waiting;
-            Refusal::Refused(format!(
-                "{limit} of messages wait for the broker already, and the message was not published: \
-                 try again later"
-            ))
-        })
+        request: Request<SendToUserRequest>,
+    ) -> Result<Response<SendResponse>, Status> {
+        self.send(request, sends::to_users).await
+    }
+
+    async fn send_to_session(
+        &self,
+        request: Request<SendToSessionRequest>,
+    ) -> Result<Response<SendResponse>, Status> {
+        self.send(request, sends::to_sessions).await
+    }
+
+    async fn send_to_group(
+        &self,
+        request: Request<SendToGroupRequest>,
+    ) -> Result<Response<SendResponse>, Status> {
+        self.send(request, sends::to_groups).await
+    }
+
+    async fn send_to_all(
+        &self,
+        request: Request<SendToAllRequest>,
+    ) -> Result<Response<SendResponse>, Status> {
+        self.send(request, sends::to_all).await
+    }
+
+    type SendStreamStream = BoxStream<'static, Result<SendStreamResponse, Status>>;
+
+    async fn send_stream(
+        &self,
+        request: Request<Streaming<SendRequest>>,
+    ) -> Result<Response<Self::SendStreamStream>, Status> {
+        let ending = Ending::of(&request, &self.0);
+        Ok(Response::new(self.sent(request.into_inner(), ending)))
     }
 }
 
-impl Publishing {
-    /// The broker's word, counted.
-    async fn confirmed(self) -> Result<MessageId, Refusal> {
-        let confirmed = match self.handed {
-            Ok(handed) => handed.confirmed().await,
-            Err(refusal) => Err(refusal),
-        };
-        let outcome = confirmed.as_ref().map_or_else(Refusal::outcome, |_| Outcome::confirmed);
-        self.node.metrics.published(outcome, self.since.elapsed());
-        if let Err(refusal) = &confirmed {
-            tracing::debug!(%refusal, "not published");
-        }
-        confirmed
-    }
+fn publish(request: PublishRequest, node: &Node) -> Result<Outgoing, Refusal> {
+    Outgoing::of_request(request, &node.destinations, &node.router, &node.config)
 }
 
-impl<S: Stream<Item = Result<PublishRequest, Status>> + Unpin> Requests<S> {
-    /// Reads the next request and hands it over; the status that ends the stream, or `None` when
-    /// the caller has ended it.
-    async fn next(&mut self) -> Option<Result<Publishing, Status>> {
-        let request = tokio::select! {
-            // An ended stream publishes nothing more, however much there is to read.
-            biased;
-            status = &mut self.ending => return Some(Err(status)),
-            request = self.requests.next() => request?,
-        };
-        let request = match request {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let timeout = Instant::now() + self.node.config.publish_timeout;
-        let deadline = self.deadline.map_or(timeout, |deadline| deadline.min(timeout));
-        Some(Ok(self.node.publish(&mut self.publisher, request, deadline, Crowded::Wait).await))
-    }
-}
-
-/// When a stream is read no further, and why: the node stops, the connection has reached its age, or
-/// the call its deadline.
-async fn ending(stopping: CancellationToken, aged: Instant, deadline: Option<Instant>) -> Status {
-    let deadline = async {
-        match deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = stopping.cancelled() => {
-            Status::unavailable(format!("this notifier is stopping: {UNREAD}"))
-        }
-        () = sleep_until(aged) => {
-            Status::unavailable(format!("this connection has reached its age: {UNREAD}"))
-        }
-        () = deadline => {
-            Status::deadline_exceeded(format!("the stream's deadline is over: {UNREAD}"))
-        }
-    }
-}
-
-impl Counted {
-    fn new(streams: &Gauge) -> Self {
-        streams.inc();
-        Self(streams.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-fn response(id: MessageId) -> PublishResponse {
-    PublishResponse { message_id: id.to_string() }
-}
-
-fn answer(confirmed: Result<MessageId, Refusal>) -> PublishStreamResponse {
-    let outcome = match confirmed {
-        Ok(id) => Answer::Published(response(id)),
-        Err(refusal) => Answer::Failure(refusal.into()),
-    };
-    PublishStreamResponse { outcome: Some(outcome) }
+fn published(taken: Taken) -> PublishResponse {
+    PublishResponse { message_id: taken.id.to_string() }
 }

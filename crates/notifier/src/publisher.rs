@@ -1,51 +1,77 @@
-//! Hands messages to the broker and waits for its word, neither longer than until a deadline.
+//! Hands things to the broker and waits for its word, neither longer than until a deadline.
 //!
-//! Invariant: one publisher hands over one message after the other, so its order holds.
+//! Invariant: one publisher hands over one thing after the other, so its order holds.
 
 use std::sync::Arc;
 
-use broker::{Broker, BrokerState, Confirm, Link, Message, MessageId, PublishError, PublisherId};
+use broker::{BrokerState, Confirm, Link, MessageId, PublishError, PublisherId};
+use cluster::SendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::node::Node;
+use crate::outgoing::{Outgoing, Reach};
 use crate::refusal::Refusal;
+use crate::whereabouts::{NotPosted, Whereabouts};
 
 /// A stream of publishes, or a single one.
 pub(crate) struct Publisher {
     id: PublisherId,
-    broker: Arc<dyn Broker>,
+    node: Arc<Node>,
     state: watch::Receiver<BrokerState>,
 }
 
-/// A message in the broker's hands, until `deadline` at the latest.
+/// Something in the broker's hands, until `deadline` at the latest.
 pub(crate) struct Handed {
     id: MessageId,
     confirm: Confirm,
+    reach: Reach,
+    targets: Vec<String>,
     deadline: Instant,
     state: watch::Receiver<BrokerState>,
 }
 
+/// Something that the broker has taken responsibility for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Its id.
+    pub(crate) id: MessageId,
+    /// Whom it reached.
+    pub(crate) reach: Reach,
+    /// Whom it named.
+    pub(crate) targets: Vec<String>,
+}
+
 impl Publisher {
-    pub(crate) fn new(id: PublisherId, broker: Arc<dyn Broker>) -> Self {
-        let state = broker.state();
-        Self { id, broker, state }
+    pub(crate) fn new(id: PublisherId, node: Arc<Node>) -> Self {
+        let state = node.broker.state();
+        Self { id, node, state }
     }
 
-    /// Hands `message` over. While the broker is away it is waited for, and tried again.
+    /// Hands `outgoing` over, by what is known of its targets. While the broker is away it is waited for,
+    /// and tried again.
     pub(crate) async fn hand_over(
         &mut self,
-        message: Message,
+        outgoing: Outgoing,
+        mut whereabouts: Arc<Whereabouts>,
         deadline: Instant,
     ) -> Result<Handed, Refusal> {
-        let id = message.id;
+        let id = outgoing.id();
         loop {
-            let publish = self.broker.publish(self.id, message.clone());
-            let unavailable = match timeout_at(deadline, publish).await {
-                Ok(Ok(confirm)) => {
-                    return Ok(Handed { id, confirm, deadline, state: self.state.clone() });
+            if outgoing.targets() > 0 && whereabouts.is_stale() {
+                whereabouts = Arc::new(self.ask(&[&outgoing], deadline).await?);
+            }
+            let broker = &*self.node.broker;
+            let post = outgoing.post(self.id, broker, &self.node.router, &whereabouts);
+            let unavailable = match timeout_at(deadline, post).await {
+                Ok(Ok((confirm, reach))) => {
+                    let (targets, state) = (outgoing.into_targets(), self.state.clone());
+                    return Ok(Handed { id, confirm, reach, targets, deadline, state });
                 }
-                Ok(Err(error @ PublishError::Unavailable(_))) => Refusal::of_publish(error),
-                Ok(Err(error)) => return Err(Refusal::of_publish(error)),
+                Ok(Err(NotPosted::Send(SendError::Publish(
+                    error @ PublishError::Unavailable(_),
+                )))) => Refusal::of_publish(error),
+                Ok(Err(error)) => return Err(Refusal::of_not_posted(error)),
                 Err(_) => return Err(unconfirmed(id, &self.state)),
             };
             // Not published. If it is not for the way to the broker, waiting for that does not help.
@@ -58,15 +84,34 @@ impl Publisher {
             }
         }
     }
+
+    /// What the store says of the targets of these. It takes as long as the nodes need to be heard of.
+    pub(crate) async fn ask(
+        &self,
+        of: &[&Outgoing],
+        deadline: Instant,
+    ) -> Result<Whereabouts, Refusal> {
+        if of.iter().all(|outgoing| outgoing.targets() == 0) {
+            return Ok(Whereabouts::nowhere());
+        }
+        let ask = Whereabouts::ask(self.node.asked(), of);
+        timeout_at(deadline, ask).await.map_err(|_| match &self.state.borrow().link {
+            Link::Down(why) => Refusal::Away(format!("the broker is away: {why}")),
+            Link::Up | Link::Blocked(_) => Refusal::Away(
+                "not all nodes have been heard of yet, or the store takes too long".to_owned(),
+            ),
+        })
+    }
 }
 
 impl Handed {
-    /// The message's id, once the broker has taken responsibility.
-    pub(crate) async fn confirmed(self) -> Result<MessageId, Refusal> {
-        match timeout_at(self.deadline, self.confirm).await {
-            Ok(Ok(())) => Ok(self.id),
-            Ok(Err(error)) => Err(Refusal::of_confirm(error, self.id)),
-            Err(_) => Err(unconfirmed(self.id, &self.state)),
+    /// What became of it, once the broker has taken responsibility.
+    pub(crate) async fn confirmed(self) -> Result<Taken, Refusal> {
+        let Self { id, confirm, reach, targets, deadline, state } = self;
+        match timeout_at(deadline, confirm).await {
+            Ok(Ok(())) => Ok(Taken { id, reach, targets }),
+            Ok(Err(error)) => Err(Refusal::of_confirm(error, id)),
+            Err(_) => Err(unconfirmed(id, &state)),
         }
     }
 }

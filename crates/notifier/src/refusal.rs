@@ -1,15 +1,18 @@
-//! Why a message was not confirmed, and how a caller is told.
+//! Why a request was refused or a message not confirmed, and how a caller is told.
 //!
 //! A single call ends with a gRPC status and google.rpc details; on a stream the same is an answer.
 
 use std::time::Duration;
 
 use broker::{ConfirmError, MessageId, PublishError};
+use cluster::SendError;
+use presence::Unavailable;
 use proto::v1::Failure;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::metrics::Outcome;
+use crate::whereabouts::{NoMembers, NotPosted};
 
 /// When a caller may try again while the broker is away: about as long as a broker takes to be
 /// found again once it is back.
@@ -21,7 +24,10 @@ const DOMAIN: &str = "footbridge";
 /// The reason of those after which the message may be there nonetheless.
 const UNCONFIRMED: &str = "UNCONFIRMED";
 
-/// Why a message was not confirmed.
+/// The reason of those after which somebody who was removed from a group may yet receive what is sent to it.
+const NOT_IN_FORCE: &str = "NOT_IN_FORCE";
+
+/// Why a request was refused, or a message not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// The request is wrong.
@@ -35,6 +41,21 @@ pub(crate) enum Refusal {
     /// No queue took the message.
     #[error("{0}")]
     Unroutable(String),
+    /// What the request names is not there.
+    #[error("{0}")]
+    Unknown(String),
+    /// The groups have more members than are sent to one by one.
+    #[error("{0}")]
+    TooManyMembers(String),
+    /// The store that says who is where, and which groups there are, does not answer.
+    #[error("{0}")]
+    StoreAway(String),
+    /// The nodes were not told what they shall do, or maybe not.
+    #[error("{0}")]
+    Untold(String),
+    /// The members are removed in the store, and the nodes were not told, or maybe not.
+    #[error("{0}")]
+    NotInForce(String),
     /// The broker refused the message.
     #[error("{0}")]
     Refused(String),
@@ -57,6 +78,42 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), problem: problem.into() }
+    }
+
+    /// The same of a part of a request: the field is one of the field `outer`.
+    pub(crate) fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Invalid { field, problem } => {
+                Self::Invalid { field: format!("{outer}.{field}"), problem }
+            }
+            other => other,
+        }
+    }
+
+    /// What became of an order to the nodes, if it was not this refusal of a message. `so` says what the
+    /// caller has to reckon with.
+    pub(crate) fn of_order(self, so: &str) -> Self {
+        let why = match self {
+            Self::Late(_) => "the broker did not confirm in time".to_owned(),
+            Self::AwayUnconfirmed { why, .. } | Self::Away(why) => why,
+            other => other.to_string(),
+        };
+        Self::Untold(format!("{why}: {so}"))
+    }
+
+    /// What kept something from going out.
+    pub(crate) fn of_not_posted(error: NotPosted) -> Self {
+        match error {
+            NotPosted::Send(SendError::Publish(error)) => Self::of_publish(error),
+            NotPosted::Send(SendError::Presence(error)) => error.into(),
+            NotPosted::Send(SendError::Group(error)) => {
+                Self::invalid("groups", format!("holds no group: {error}"))
+            }
+            NotPosted::Members(NoMembers::Unavailable(error)) => error.into(),
+            NotPosted::Members(error @ NoMembers::TooMany) => {
+                Self::TooManyMembers(error.to_string())
+            }
+        }
     }
 
     /// What the broker said to a publish.
@@ -91,20 +148,29 @@ impl Refusal {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Invalid { .. } => Outcome::invalid,
-            Self::Unroutable(_) => Outcome::unroutable,
-            Self::Refused(_) => Outcome::refused,
+            Self::Unroutable(_) | Self::Unknown(_) => Outcome::unroutable,
+            Self::Refused(_) | Self::TooManyMembers(_) => Outcome::refused,
             Self::Late(_) => Outcome::late,
-            Self::Away(_) | Self::AwayUnconfirmed { .. } => Outcome::unavailable,
+            Self::Away(_)
+            | Self::AwayUnconfirmed { .. }
+            | Self::StoreAway(_)
+            | Self::Untold(_)
+            | Self::NotInForce(_) => Outcome::unavailable,
         }
     }
 
     fn code(&self) -> Code {
         match self {
             Self::Invalid { .. } => Code::InvalidArgument,
-            Self::Unroutable(_) => Code::NotFound,
+            Self::Unroutable(_) | Self::Unknown(_) => Code::NotFound,
+            Self::TooManyMembers(_) => Code::FailedPrecondition,
             Self::Refused(_) => Code::ResourceExhausted,
             Self::Late(_) => Code::DeadlineExceeded,
-            Self::Away(_) | Self::AwayUnconfirmed { .. } => Code::Unavailable,
+            Self::Away(_)
+            | Self::AwayUnconfirmed { .. }
+            | Self::StoreAway(_)
+            | Self::Untold(_)
+            | Self::NotInForce(_) => Code::Unavailable,
         }
     }
 
@@ -116,8 +182,22 @@ impl Refusal {
     fn unconfirmed(&self) -> Option<MessageId> {
         match self {
             Self::Late(id) | Self::AwayUnconfirmed { id, .. } => Some(*id),
-            Self::Invalid { .. } | Self::Unroutable(_) | Self::Refused(_) | Self::Away(_) => None,
+            Self::Invalid { .. }
+            | Self::Unroutable(_)
+            | Self::Unknown(_)
+            | Self::TooManyMembers(_)
+            | Self::Refused(_)
+            | Self::Away(_)
+            | Self::StoreAway(_)
+            | Self::Untold(_)
+            | Self::NotInForce(_) => None,
         }
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(error: Unavailable) -> Self {
+        Self::StoreAway(error.to_string())
     }
 }
 
@@ -130,6 +210,9 @@ impl From<Refusal> for Status {
         if let Some(id) = refusal.unconfirmed() {
             let about = [("message_id".to_owned(), id.to_string())];
             details.set_error_info(UNCONFIRMED, DOMAIN, about);
+        }
+        if let Refusal::NotInForce(_) = refusal {
+            details.set_error_info(NOT_IN_FORCE, DOMAIN, []);
         }
         if let Some(delay) = refusal.retry_delay() {
             details.set_retry_info(Some(delay));

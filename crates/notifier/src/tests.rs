@@ -1,5 +1,6 @@
 //! A whole notifier, its client, and a broker that is away.
 
+use ::presence::MemoryPresence;
 use broker::{Link, PublishError};
 use proto::v1::message::Body;
 use proto::v1::notifications_client::NotificationsClient;
@@ -24,7 +25,17 @@ async fn start() -> (Arc<FakeBroker>, Channel, oneshot::Sender<()>) {
     let down = Link::Down("connection refused".to_owned());
     let broker = Arc::new(FakeBroker::new(down, OnPublish::Fail(unavailable)));
     let config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
-    let parts = Parts { config, broker: broker.clone(), destinations: Destinations::default() };
+    let store = Arc::new(MemoryPresence::new(&Default::default(), ::presence::Boot::generate()));
+    let destinations = Destinations::default();
+    let parts = Parts {
+        config,
+        broker: broker.clone(),
+        presence: store.clone(),
+        groups: store.clone(),
+        nodes: Arc::new(Nodes::of_sender(broker.clone(), store)),
+        access: Arc::new(Access::start(&access::Config::default(), &destinations).unwrap()),
+        destinations,
+    };
     let notifier = Notifier::bind(parts).await.unwrap();
     let url = format!("http://{}", notifier.address().unwrap());
     let (stop, stopped) = oneshot::channel();

@@ -85,7 +85,7 @@ impl Cluster {
         let entrance =
             Entrance::new(sending.clone(), router.clone(), Destinations::default(), PublisherId(2));
         let mut registry = Registry::default();
-        entrance.metrics().register(&mut registry);
+        entrance.metrics().register(registry.sub_registry_with_prefix("notifier"));
         let entrance = tokio::spawn(entrance.run(stopping.clone()));
 
         let (uri, properties) = (rabbitmq.uri(), ConnectionProperties::default());

@@ -110,19 +110,21 @@ fn wrong() -> Vec<(PublishRequest, &'static str, &'static str)> {
              the reply-to header of a SEND",
         ),
         (
-            text("/user/jo/queue/a", "x"),
+            text("/user/jo\t/queue/a", "x"),
             "destination",
-            "is of kind user, which Publish does not reach: use a topic or a queue",
+            "'/user/jo\\t/queue/a' holds a control character (code 9)",
         ),
         (
-            text("/group/a", "x"),
+            text("/user/jo/a", "x"),
             "destination",
-            "is of kind group, which Publish does not reach: use a topic or a queue",
+            "'/user/jo/a' does not say whom to send to and where: write /user/<user> and then one of /queue, \
+             /topic",
         ),
         (
             text("/app/a", "x"),
             "destination",
-            "is of kind app, which Publish does not reach: use a topic or a queue",
+            "is of kind app, which is for what clients send to an application: use a topic, a queue, a user \
+             or a group",
         ),
         (
             text("/exchange/e/k", "x"),

@@ -20,7 +20,7 @@ fn of(service: &str) -> HealthCheckRequest {
 async fn health_is_serving_until_the_node_stops_and_watching_does_not_hold_it_up() {
     let mut node = Node::start().await;
     let mut client = HealthClient::new(node.channel.clone());
-    for name in ["", OURS] {
+    for name in ["", OURS, "footbridge.v1.Presence", "footbridge.v1.Groups"] {
         let mut watch = client.watch(of(name)).await.unwrap().into_inner();
         // What a watch begins with is what was true then, and may be of before the first contact.
         loop {
@@ -66,7 +66,14 @@ async fn reflection_lists_the_services_and_gives_their_files() {
     let Some(MessageResponse::ListServicesResponse(list)) = next().await else { panic!() };
     let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     names.sort();
-    assert_eq!(names, [OURS, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]);
+    let expected = [
+        "footbridge.v1.Groups",
+        OURS,
+        "footbridge.v1.Presence",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ];
+    assert_eq!(names, expected);
 
     let Some(MessageResponse::FileDescriptorResponse(file)) = next().await else { panic!() };
     let file = String::from_utf8_lossy(&file.file_descriptor_proto[0]);

@@ -35,6 +35,7 @@ impl Config {
             self.presence.check().err().map(|wrong| conflict("presence", wrong.key, wrong.why)),
             self.redis.check().err().map(|wrong| conflict("redis", wrong.key, wrong.why)),
             self.log.check().err().map(|wrong| conflict("log", wrong.key, wrong.why)),
+            self.callers(role).err().map(|wrong| conflict("notifier", wrong.key, wrong.why)),
         ];
         let outbound = self.rabbitmq.max_outbound_message;
         let undelivered = |key, size| {
@@ -65,6 +66,17 @@ impl Config {
             Some(conflict(section, key, why))
         });
         taken.chain(of_sections.into_iter().chain(between).flatten()).collect()
+    }
+
+    /// Whether a process of that role can tell who calls, if it is called. A gateway does not have the
+    /// notifier's files.
+    fn callers(&self, role: Role) -> Result<(), notifier::Invalid> {
+        match role {
+            Role::Gateway => Ok(()),
+            Role::Notifier | Role::Dev => self
+                .notifier
+                .check_start(self.access.checks_tokens(), !self.access.grpc_roles.is_empty()),
+        }
     }
 }
 

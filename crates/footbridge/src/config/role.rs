@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use access::rules::Config as Rules;
+use notifier::Callers;
 use websocket::Origins;
 
 use super::Config;
@@ -32,6 +33,7 @@ impl Role {
                 config.gateway.listen = local(8080);
                 config.gateway.origins = Origins::any();
                 config.gateway.console = true;
+                config.notifier.callers = Callers::Open;
                 config.access.rules = Rules::Open;
                 config.stomp.max_frames_per_second = 0;
             }

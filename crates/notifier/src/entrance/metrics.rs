@@ -38,9 +38,8 @@ impl EntranceMetrics {
         Self { messages }
     }
 
-    /// Adds them to `registry` under the prefix `notifier`.
-    pub fn register(&self, registry: &mut Registry) {
-        let notifier = registry.sub_registry_with_prefix("notifier");
+    /// Adds them to the notifier's registry.
+    pub fn register(&self, notifier: &mut Registry) {
         let help = "Messages that services sent to users by AMQP, by what became of them";
         notifier.register("entrance_messages", help, self.messages.clone());
     }

@@ -1,25 +1,27 @@
 //! Deadlines, failures and streams against a broker that misbehaves, in paused time.
 
+mod sends;
+
 use std::time::Duration;
 
 use broker::{ConfirmError, Link, PublishError};
-use futures_util::poll;
-use prometheus_client::registry::Registry;
+use futures_util::{poll, stream};
 use proto::v1::Failure;
 use proto::v1::message::Body;
 use proto::v1::notifications_server::Notifications as _;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::*;
+use crate::config::Config;
 use crate::fake_broker::{FakeBroker, OnPublish};
 
 struct Fixture {
     broker: Arc<FakeBroker>,
     notifications: Notifications,
-    metrics: Arc<Metrics>,
-    stopping: CancellationToken,
+    inner: crate::fixture::Fixture,
 }
 
 /// The answers of a stream, and the end that requests are given to.
@@ -53,15 +55,9 @@ impl Fixture {
 
     fn with_config(link: Link, on_publish: OnPublish, config: Config) -> Self {
         let broker = Arc::new(FakeBroker::new(link, on_publish));
-        let (metrics, stopping) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let notifications = Notifications::new(
-            config,
-            broker.clone(),
-            Destinations::default(),
-            Arc::clone(&metrics),
-            stopping.clone(),
-        );
-        Self { broker, notifications, metrics, stopping }
+        let inner = crate::fixture::Fixture::over(broker.clone(), config);
+        let notifications = Notifications::new(inner.node.clone());
+        Self { broker, notifications, inner }
     }
 
     /// Publishes, and says after which time it was answered.
@@ -85,7 +81,9 @@ impl Fixture {
         let received = stream::poll_fn(move |cx| receiver.poll_recv(cx));
         let now = Instant::now();
         let deadline = deadline.map(|deadline| now + deadline);
-        OpenStream { requests, answers: self.notifications.answers(received, deadline, now + age) }
+        let stopping = self.inner.stopping.clone();
+        let ending = Ending { stopping, aged: now + age, deadline, expires: None };
+        OpenStream { requests, answers: self.notifications.published(received, ending) }
     }
 
     fn open_for_ever(&self) -> OpenStream {
@@ -98,10 +96,7 @@ impl Fixture {
     }
 
     fn metrics(&self) -> String {
-        let (mut registry, mut text) = (Registry::default(), String::new());
-        self.metrics.register(&mut registry);
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        text
+        self.inner.metrics()
     }
 }
 
@@ -110,21 +105,21 @@ impl OpenStream {
         self.requests.send(Ok(request(text))).unwrap();
     }
 
-    async fn answer(&mut self) -> Answer {
+    async fn answer(&mut self) -> Published {
         self.answers.next().await.unwrap().unwrap().outcome.unwrap()
     }
 
     async fn published(&mut self) -> String {
         match self.answer().await {
-            Answer::Published(response) => response.message_id,
-            Answer::Failure(failure) => panic!("{failure:?}"),
+            Published::Published(response) => response.message_id,
+            Published::Failure(failure) => panic!("{failure:?}"),
         }
     }
 
     async fn failure(&mut self) -> Failure {
         match self.answer().await {
-            Answer::Failure(failure) => failure,
-            Answer::Published(response) => panic!("{response:?}"),
+            Published::Failure(failure) => failure,
+            Published::Published(response) => panic!("{response:?}"),
         }
     }
 
@@ -351,7 +346,7 @@ async fn a_stream_that_is_ended_answers_what_was_read_first() {
         assert!(poll!(stream.answers.next()).is_pending());
         assert!(fixture.metrics().contains("notifier_streams 1\n"));
         if stopped {
-            fixture.stopping.cancel();
+            fixture.inner.stopping.cancel();
         } else {
             tokio::time::advance(deadline.unwrap_or(age)).await;
         }

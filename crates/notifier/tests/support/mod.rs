@@ -8,15 +8,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Access;
 use broker::destination::Verb;
 use broker::{Broker, Destinations, SubscribeRequest, Subscription};
 use broker_embedded::EmbeddedBroker;
-use notifier::{Config, Notifier, Parts};
+use cluster::Nodes;
+use notifier::{BindError, Config, Notifier, Parts};
+use presence::{Boot, MemoryPresence};
 use proto::v1::message::Body;
 use proto::v1::notifications_client::NotificationsClient;
 use proto::v1::{Header, Message, PublishRequest};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 /// Longer than anything here takes on a busy machine; reached only when something is wrong.
@@ -25,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) broker: Arc<EmbeddedBroker>,
+    /// The one store, and the one node that holds sessions.
+    pub(crate) store: Arc<MemoryPresence>,
     /// Connects with the first call.
     pub(crate) channel: Channel,
     pub(crate) client: NotificationsClient<Channel>,
@@ -42,19 +48,54 @@ impl Node {
     }
 
     pub(crate) async fn start_with(config: Config, embedded: broker_embedded::Config) -> Self {
+        Self::start_all(config, embedded, access::Config::default()).await.unwrap()
+    }
+
+    /// With callers that show who they are.
+    pub(crate) async fn start_guarded(
+        config: Config,
+        access: access::Config,
+    ) -> Result<Self, BindError> {
+        Self::start_all(config, broker_embedded::Config::default(), access).await
+    }
+
+    async fn start_all(
+        config: Config,
+        embedded: broker_embedded::Config,
+        access: access::Config,
+    ) -> Result<Self, BindError> {
         config.check().unwrap();
         let broker = Arc::new(EmbeddedBroker::new(embedded));
         let destinations = Destinations::default();
-        let parts = Parts { config, broker: broker.clone(), destinations };
-        let notifier = Notifier::bind(parts).await.unwrap();
+        let store = Arc::new(MemoryPresence::new(&presence::Config::default(), Boot::generate()));
+        let publisher = broker::PublisherId(u64::MAX);
+        let nodes = Arc::new(Nodes::of_gateway(broker.clone(), store.clone(), publisher));
+        let parts = Parts {
+            config,
+            broker: broker.clone(),
+            presence: store.clone(),
+            groups: store.clone(),
+            nodes: nodes.clone(),
+            access: Arc::new(Access::start(&access, &destinations).unwrap()),
+            destinations,
+        };
+        let notifier = Notifier::bind(parts).await?;
         let address = notifier.address().unwrap();
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         let (stop, stopped) = oneshot::channel();
-        let run = tokio::spawn(notifier.run(async {
-            let _ = stopped.await;
-        }));
+        let stopping = CancellationToken::new();
+        let until = stopping.clone();
+        tokio::spawn(async move { nodes.run(until).await });
+        let run = tokio::spawn(async move {
+            notifier
+                .run(async {
+                    let _ = stopped.await;
+                })
+                .await;
+            stopping.cancel();
+        });
         let client = NotificationsClient::new(channel.clone());
-        Self { address, broker, channel, client, stop: Some(stop), run }
+        Ok(Self { address, broker, store, channel, client, stop: Some(stop), run })
     }
 
     /// A connection of its own, opened with the first call.
