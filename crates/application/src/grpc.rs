@@ -145,8 +145,10 @@ fn of_status(status: Status, address: &str) -> CallError {
         Code::DeadlineExceeded | Code::Cancelled => return CallError::TimedOut,
         code => {
             tracing::warn!(address, %code, error = told(&status), "an application failed");
+            // One with a cause was made here: the connection broke.
             return match code {
                 Code::Unavailable => CallError::Unavailable,
+                _ if status.source().is_some() => CallError::Unavailable,
                 _ => CallError::Failed,
             };
         }

@@ -12,7 +12,7 @@
 //!
 //! Invariants
 //! - No call takes longer than its route's timeout, the wait for a free place included.
-//! - A route has `max_concurrent` calls in flight; one more waits, and is refused when its time is over.
+//! - A route has `max_concurrent` calls in flight; one more waits, and is refused when half its time is over.
 //! - A call that may have reached a service is not made again.
 //! - Who calls is said by the gateway alone: a client's header of such a name never gets here.
 //! - What a client is told of a failure names no address and no error of a service's inside.

@@ -11,7 +11,8 @@
 //!                          relay -> broker (SEND, queues), router (users, groups), application (/app)
 //! ```
 //!
-//! At CONNECT a session passes the [`door`], which asks [`Access`] who it is; the relay asks it what it may.
+//! At CONNECT a session passes the [`door`], which asks [`Access`] who it is, and the [`hook`], by which the
+//! application has its say; the relay asks what it may. Its calls of the application go by a [`lane`] that outlives it.
 //!
 //! Invariants
 //! - Nothing a client sends stops the node or another session.

@@ -8,8 +8,8 @@
 //! write settles it.
 //!
 //! Invariants
-//! - Nothing a client asks for reaches a broker without [`Access::check`](access::Access::check). What an application
-//!   answers is trusted.
+//! - Nothing a client asks for reaches a broker without [`Access::check`](access::Access::check). Where an
+//!   application sends is trusted.
 //! - Headers that the server sets never come from a client.
 //! - Dropping the relay ends every subscription and gives back what is unsettled.
 //!

@@ -24,11 +24,16 @@ test('what is sent to /app/message reaches everyone at /topic/public', async (t)
   }
 });
 
-test('what no handler takes is refused, by name', async (t) => {
-  const raw = await Raw.connect(t, node.url);
-  raw.send(frame('SEND', { destination: '/app/nobody', receipt: 'r' }, 'x'));
-  const { headers } = await raw.received('ERROR');
-  assert.match(headers.message, /nobody/);
-  assert.equal(headers['receipt-id'], 'r');
-  assert.equal((await raw.closed.item(0)).code, 1002);
+test('what no handler takes is told so, by name, and the session goes on', async (t) => {
+  const session = await Session.connect(t, node.url);
+  const errors = await session.subscribe('/user/queue/errors');
+  const { headers } = await session.receipted((receipt) => {
+    session.client.publish({ destination: '/app/nobody', body: 'x', headers: receipt });
+  });
+  assert.equal(headers.error, 'no_handler');
+  const error = await errors.item(0);
+  assert.equal(error.headers.error, 'no_handler');
+  assert.equal(error.headers['error-destination'], '/app/nobody');
+  assert.match(error.body, /nothing handles \/app\/nobody/);
+  await session.publish('/app/message', 'still here');
 });

@@ -1,6 +1,6 @@
 // Real footbridge processes, children of the test: `footbridge dev` as Node; for others see nodes.mjs.
 //
-// FOOTBRIDGE_BIN names the program; by default it is the workspace's release build, or else its
+// FOOTBRIDGE_BIN names the program, CHAT_BIN that of the chat; by default it is the workspace's release build, or else its
 // debug build. Every process listens on free ports of 127.0.0.1 and is stopped by its pid.
 //
 // No test sleeps: it waits for a condition on a `Log`, and fails after PATIENCE. That something
@@ -16,11 +16,17 @@ export const PATIENCE = 30_000;
 
 /** The program under test. */
 export function program() {
-  if (process.env.FOOTBRIDGE_BIN) return process.env.FOOTBRIDGE_BIN;
+  return built('footbridge');
+}
+
+/** A program of the workspace's. */
+export function built(name) {
+  const variable = `${name.toUpperCase()}_BIN`;
+  if (process.env[variable]) return process.env[variable];
   const target = fileURLToPath(new URL('../../../../target/', import.meta.url));
-  const builds = [`${target}release/footbridge`, `${target}debug/footbridge`];
+  const builds = [`${target}release/${name}`, `${target}debug/${name}`];
   const found = builds.find((build) => existsSync(build));
-  if (!found) throw new Error(`no footbridge at ${builds.join(' or ')}: build it, or set FOOTBRIDGE_BIN`);
+  if (!found) throw new Error(`no ${name} at ${builds.join(' or ')}: build it, or set ${variable}`);
   return found;
 }
 
@@ -127,9 +133,9 @@ export class Process {
 /** A running `footbridge dev`. */
 export class Node extends Process {
   /** Starts a node and waits until it says where it listens. */
-  static async start({ listen = '127.0.0.1:0', env = {} } = {}) {
+  static async start({ listen = '127.0.0.1:0', env = {}, options = [] } = {}) {
     const node = new Node();
-    const args = ['dev', '--listen', listen, '--admin', '127.0.0.1:0', '--grpc', '127.0.0.1:0'];
+    const args = ['dev', '--listen', listen, '--admin', '127.0.0.1:0', '--grpc', '127.0.0.1:0', ...options];
     await node.spawn(program(), args, ['Console', 'WebSocket', 'Admin'], env);
     node.console = node.said('Console');
     node.url = node.said('WebSocket');

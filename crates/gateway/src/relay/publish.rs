@@ -36,7 +36,7 @@ pub(crate) enum SentTo {
     /// The broker, whose word on it will come.
     Broker(Confirm),
     /// Nobody yet: the application is to be asked.
-    Application(Asking),
+    Application(Box<Asking>),
 }
 
 /// Where answers to a SEND go.
@@ -97,7 +97,7 @@ pub(super) async fn publish(
             let Publish { destination, headers, body, receipt } = publish.detached();
             let headers = own_headers(&headers, reply_to.as_ref());
             let asking = Asking::new(&from, &destination, app, headers, body);
-            let to = SentTo::Application(asking.receipted(receipt, receipted));
+            let to = SentTo::Application(Box::new(asking.receipted(receipt, receipted)));
             return Ok(Sent { to, replies });
         }
         Destination::User(to) => {

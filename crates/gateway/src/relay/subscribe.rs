@@ -37,7 +37,7 @@ pub(crate) enum Opened {
 /// A subscription that was opened, and the call that its SUBSCRIBE makes, if it makes one.
 pub(crate) struct OpenedBy {
     pub(crate) opened: Opened,
-    pub(crate) asking: Option<(u32, Asking)>,
+    pub(crate) asking: Option<(u32, Box<Asking>)>,
 }
 
 /// A subscription that is answered once.
@@ -182,7 +182,8 @@ fn ask(subscriber: &Subscriber, subscribe: Subscribe, app: App) -> Result<Opened
     let asking =
         Asking::new(subscriber, &subscribe.destination, app, headers.collect(), Bytes::new())
             .receipted(subscribe.receipt, false);
-    Ok(OpenedBy { asking: Some((asked.number, asking)), opened: Opened::Asked(asked) })
+    let asking = Some((asked.number, Box::new(asking)));
+    Ok(OpenedBy { opened: Opened::Asked(asked), asking })
 }
 
 impl From<Opened> for OpenedBy {

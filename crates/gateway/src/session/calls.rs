@@ -67,7 +67,7 @@ impl<T: Transport> Session<T> {
     /// Has a call made, whose answer goes to `subscription` if it is that of a SUBSCRIBE.
     pub(super) fn ask(
         &mut self,
-        asking: Asking,
+        asking: Box<Asking>,
         subscription: Option<u32>,
         receipt: Option<ByteString>,
         bytes: usize,
