@@ -191,6 +191,17 @@ impl Router {
         }
     }
 
+    /// What the store knows of `sessions`, now.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn known(&self, sessions: &[SessionId]) -> Result<Known, Unavailable> {
+        let ask = |id: SessionId| async move { self.presence.session(&id).await };
+        let answers = stream::iter(sessions.to_vec()).map(ask).buffer_unordered(ASKED_AT_ONCE);
+        let known = answers.try_filter_map(|session| async move { Ok(session) });
+        known.map_ok(|session| (session.id.clone(), session)).try_collect().await
+    }
+
     /// As [`to_sessions`](Self::to_sessions), where an answer is at hand.
     ///
     /// # Errors
@@ -229,11 +240,9 @@ impl Router {
         Ok(Sent { reached, sessions: count, nodes: holding.len(), uncertain, confirm })
     }
 
-    /// The session of that id, if the id is of a node that has been heard of: what stands in place of a
-    /// user's name may be a session.
-    pub fn session_named(&self, name: &str) -> Option<SessionId> {
-        let id = SessionId::new(name).ok()?;
-        self.nodes.by_name(id.node_name()).map(|_| id)
+    /// Whether that id is of a node that has been heard of, and so a session and not a user of that name.
+    pub fn is_of_a_node(&self, id: &SessionId) -> bool {
+        self.nodes.by_name(id.node_name()).is_some()
     }
 
     /// Sends to those who are subscribed to `group`.
@@ -340,13 +349,6 @@ impl Router {
         let letter = Letter::Revoke { group: group.clone(), members };
         let to = Destination::Topic(topic);
         Ok(self.publish(publisher, to, MessageId::new(), &letter, true).await?)
-    }
-
-    async fn known(&self, sessions: &[SessionId]) -> Result<Known, Unavailable> {
-        let ask = |id: SessionId| async move { self.presence.session(&id).await };
-        let answers = stream::iter(sessions.to_vec()).map(ask).buffer_unordered(ASKED_AT_ONCE);
-        let known = answers.try_filter_map(|session| async move { Ok(session) });
-        known.map_ok(|session| (session.id.clone(), session)).try_collect().await
     }
 
     /// What the broker does not take after it took a part is told by the confirm, for the part is on its

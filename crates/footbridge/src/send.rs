@@ -25,6 +25,9 @@ pub(crate) struct Command {
     #[arg(long, value_name = "URL", num_args = 0..=1)]
     #[arg(conflicts_with_all = ["url", "login", "passcode", "host"])]
     grpc: Option<Option<String>>,
+    /// With --grpc: the token that says who calls, where services are asked for one.
+    #[arg(long, env = "FOOTBRIDGE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
     /// A header, as name:value; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -90,7 +93,7 @@ impl Command {
         let (content_type, headers) = (self.content_type, self.headers);
         let envelope = Envelope { destination, content_type, headers };
         match url {
-            Some(url) => grpc::send(&url, envelope, bodies).await,
+            Some(url) => grpc::send(&url, self.token.as_deref(), envelope, bodies).await,
             None => stomp::send(&self.target, &envelope, bodies).await,
         }
     }

@@ -171,7 +171,11 @@ fn each_process_has_its_own_defaults_and_ports() {
     let ports =
         [("FOOTBRIDGE_GATEWAY__LISTEN", "0.0.0.0:9"), ("FOOTBRIDGE_NOTIFIER__LISTEN", "0.0.0.0:9")];
     assert!(check_config(&[], &ports).0);
-    assert!(check_config(&["--notifier"], &ports).0);
+    let (good, _, told) = check_config(&["--notifier"], &ports);
+    assert!(!good && told.contains("notifier.listen: 0.0.0.0:9 is reached by other"), "{told}");
+    let mut open = ports.to_vec();
+    open.push(("FOOTBRIDGE_NOTIFIER__CALLERS", "open"));
+    assert!(check_config(&["--notifier"], &open).0);
     let (good, _, told) = check_config(&["--dev"], &ports);
     assert!(
         !good && told.contains("notifier.listen: 0.0.0.0:9 is taken by gateway.listen"),

@@ -85,14 +85,34 @@ async fn a_failure_names_the_field_and_ends_with_code_1() {
         assert!(failed.err.starts_with(text), "{}", failed.err);
         assert_eq!(failed.err.lines().count(), 1, "{}", failed.err);
     }
-    let mut lines = Settings::of(&["send", "--grpc", &grpc, "/user/ann/queue/a"]).spawn();
+    let mut lines = Settings::of(&["send", "--grpc", &grpc, "/app/a"]).spawn();
     lines.line("one").await;
     lines.line("two").await;
     let failed = lines.ended().await;
     let told: Vec<_> = failed.err.lines().collect();
-    assert!(told[0].starts_with("error: line 1: destination is of kind user"), "{told:?}");
-    assert!(told[1].starts_with("error: line 2: destination is of kind user"), "{told:?}");
+    assert!(told[0].starts_with("error: line 1: destination is of kind app"), "{told:?}");
+    assert!(told[1].starts_with("error: line 2: destination is of kind app"), "{told:?}");
     assert_eq!(told[2..], ["error: 2 of 2 messages were not confirmed"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_says_who_sends() {
+    const SECRET: (&str, &str) =
+        ("FOOTBRIDGE_ACCESS__JWT_SECRET", "0123456789abcdef0123456789abcdef");
+    let settings = Settings::dev().variable(SECRET.0, SECRET.1);
+    let mut node = settings.variable("FOOTBRIDGE_NOTIFIER__CALLERS", "token").start().await;
+    let grpc = node.grpc().await;
+    let make = ["token", "make", "orders", "--claim", "footbridge:methods=Notifications/*"];
+    let made = Settings::of(&make).variable(SECRET.0, SECRET.1).run().await;
+    assert_eq!(made.code, 0, "{}", made.err);
+    let send = ["send", "--grpc", &grpc, "/queue/q", "x"];
+    let refused = Settings::of(&send).run().await;
+    assert!(refused.code == 1 && refused.err.contains("authorization: Bearer"), "{}", refused.err);
+    let sent = Settings::of(&send).variable("FOOTBRIDGE_TOKEN", made.out.trim()).run().await;
+    assert_eq!((sent.code, &*sent.err), (0, ""));
+    let sent = Settings::of(&[&send[..], &["--token", made.out.trim()]].concat()).run().await;
+    assert_eq!((sent.code, &*sent.err), (0, ""));
     node.stop().await;
 }
 

@@ -66,10 +66,7 @@ impl Groups {
         if ids.is_empty() {
             return Ok(());
         }
-        let known = self.0.router.sessions(&ids).await;
-        let known = known.ok_or_else(|| {
-            Refusal::StoreAway("presence is unavailable: nobody was added".to_owned())
-        })?;
+        let known = self.0.router.known(&ids).await?;
         match ids.iter().find(|id| !known.contains_key(id)) {
             Some(id) => Err(Refusal::Unknown(format!(
                 "there is no session {id}: nobody was added to the group"

@@ -154,7 +154,7 @@ impl notifications_server::Notifications for Notifications {
 }
 
 fn publish(request: PublishRequest, node: &Node) -> Result<Outgoing, Refusal> {
-    Outgoing::of_request(request, &node.destinations, &node.router, &node.config)
+    Outgoing::of_request(request, &node.destinations, &node.config)
 }
 
 fn published(taken: Taken) -> PublishResponse {

@@ -29,6 +29,8 @@ pub(crate) enum Outgoing {
     Message(Message),
     /// To all sessions of users.
     Users(Vec<UserName>, Outbound),
+    /// To all sessions of a user, or to the one that has this id in place of the name.
+    UserOrSession(UserName, SessionId, Outbound),
     /// To sessions.
     Sessions(Vec<SessionId>, Outbound),
     /// To those who are subscribed to groups.
@@ -72,7 +74,6 @@ impl Outgoing {
     pub(crate) fn of_request(
         request: PublishRequest,
         destinations: &Destinations,
-        router: &Router,
         config: &Config,
     ) -> Result<Self, Refusal> {
         let destination = destination(&request.destination, destinations)?;
@@ -82,9 +83,10 @@ impl Outgoing {
                 let name = to.name.unwrap_or_default();
                 let outbound =
                     Outbound { path: to.path, audience: Vec::new(), content, persistent };
-                Ok(match router.session_named(&name) {
-                    Some(session) => Self::Sessions(vec![session], outbound),
-                    None => Self::Users(vec![names::user("destination", &name)?], outbound),
+                let user = names::user("destination", &name)?;
+                Ok(match SessionId::new(name) {
+                    Ok(session) => Self::UserOrSession(user, session, outbound),
+                    Err(_) => Self::Users(vec![user], outbound),
                 })
             }
             Destination::Group(name) => {
@@ -104,6 +106,7 @@ impl Outgoing {
         match self {
             Self::Message(message) => message.id,
             Self::Users(_, outbound)
+            | Self::UserOrSession(_, _, outbound)
             | Self::Sessions(_, outbound)
             | Self::Members(_, outbound)
             | Self::All(outbound) => outbound.content.id,
@@ -120,6 +123,7 @@ impl Outgoing {
         let content = match self {
             Self::Message(message) => of(&message.headers, message.body.len()),
             Self::Users(_, outbound)
+            | Self::UserOrSession(_, _, outbound)
             | Self::Sessions(_, outbound)
             | Self::Members(_, outbound)
             | Self::All(outbound) => of(&outbound.content.headers, outbound.content.body.len()),
@@ -139,7 +143,7 @@ impl Outgoing {
             Self::Users(users, _) => users.len(),
             Self::Sessions(sessions, _) => sessions.len(),
             Self::Subscribers { groups, .. } | Self::Members(groups, _) => groups.len(),
-            Self::All(_) => 1,
+            Self::All(_) | Self::UserOrSession(..) => 1,
         }
     }
 
@@ -152,6 +156,7 @@ impl Outgoing {
             Self::Users(users, _) => texts(users),
             Self::Sessions(sessions, _) => texts(sessions),
             Self::Subscribers { groups, .. } | Self::Members(groups, _) => texts(groups),
+            Self::UserOrSession(user, ..) => vec![user.to_string()],
             Self::Message(_) | Self::All(_) | Self::Order(_) | Self::Revoke(..) => Vec::new(),
         }
     }
@@ -173,6 +178,20 @@ impl Outgoing {
                 let found = whereabouts.users.as_ref();
                 let sent = router.to_found(publisher, users, found, outbound).await?;
                 Ok(counted(sent, found.is_some()))
+            }
+            // Known only once all nodes have been heard of, as they have been when somebody was asked.
+            Self::UserOrSession(user, session, outbound) => {
+                let sent = match router.is_of_a_node(session) {
+                    true => {
+                        let (known, session) = (whereabouts.sessions.as_ref(), session.clone());
+                        router.to_known(publisher, &[session], known, outbound).await?
+                    }
+                    false => {
+                        let (found, user) = (whereabouts.users.as_ref(), user.clone());
+                        router.to_found(publisher, &[user], found, outbound).await?
+                    }
+                };
+                Ok(counted(sent, whereabouts.users.is_some()))
             }
             Self::Sessions(sessions, outbound) => {
                 let known = whereabouts.sessions.as_ref();

@@ -67,7 +67,7 @@ impl Presence {
             }
         }
         let found = self.0.presence.lookup(&users).await.ok()?;
-        let mut ids: HashSet<_> = self.0.router.sessions(&sessions).await?.into_keys().collect();
+        let mut ids: HashSet<_> = self.0.router.known(&sessions).await.ok()?.into_keys().collect();
         ids.extend(found.sessions.into_values().flatten().map(|session| session.id));
         Some(ids.len() as u64)
     }

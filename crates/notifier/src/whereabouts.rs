@@ -121,6 +121,10 @@ impl Whereabouts {
         for outgoing in of {
             match outgoing {
                 Outgoing::Users(of, _) => users.extend(of.iter().cloned()),
+                Outgoing::UserOrSession(user, session, _) => {
+                    users.insert(user.clone());
+                    sessions.insert(session.clone());
+                }
                 Outgoing::Sessions(of, _) => sessions.extend(of.iter().cloned()),
                 Outgoing::Subscribers { groups, counted: true, .. } => {
                     subscribers.extend(groups.iter().cloned());

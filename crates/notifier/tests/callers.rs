@@ -294,7 +294,8 @@ async fn files_that_cannot_be_read_are_told_by_their_key() {
     std::fs::write(files.path("nonsense"), "nonsense").unwrap();
     let (other_certificate, _) = files.certify("another", &[]);
     std::fs::write(files.path("another.pem"), other_certificate).unwrap();
-    let broken: [(fn(&mut Config, PathBuf), &str, &str); 6] = [
+    type Change = fn(&mut Config, PathBuf);
+    let broken: [(Change, &str, &str); 6] = [
         (|config, path| config.tls_certificate = path, "missing", "tls_certificate"),
         (|config, path| config.tls_certificate = path, "nonsense", "tls_certificate"),
         (|config, path| config.tls_certificate = path, "another.pem", "tls_key"),

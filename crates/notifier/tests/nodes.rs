@@ -184,25 +184,25 @@ async fn a_send_reaches_the_nodes_of_its_targets_and_counts_them() {
         }
         got.sort_by(|one, other| one.0.cmp(&other.0));
     }
-    let expected = |n: &str, to: &[Target]| (n.to_owned(), to.to_vec());
+    let expected = |n: &str, to: Vec<Target>| (n.to_owned(), to);
     let (ann_user, bob) = (user("ann"), user("bob"));
     let all = Target::All;
     assert_eq!(
         to_one,
         [
-            expected("1", &[ann_user.clone()]),
-            expected("4", &[ann_user.clone()]),
-            expected("5", &[all.clone()]),
+            expected("1", vec![ann_user.clone()]),
+            expected("4", vec![ann_user.clone()]),
+            expected("5", vec![all.clone()]),
         ]
     );
     assert_eq!(
         to_other,
         [
-            expected("1", &[ann_user.clone()]),
-            expected("2", &[bob.clone()]),
-            expected("3", &[Target::Session(ann)]),
-            expected("4", &[ann_user, bob]),
-            expected("5", &[all]),
+            expected("1", vec![ann_user.clone()]),
+            expected("2", vec![bob.clone()]),
+            expected("3", vec![Target::Session(ann)]),
+            expected("4", vec![ann_user, bob]),
+            expected("5", vec![all]),
         ]
     );
 }

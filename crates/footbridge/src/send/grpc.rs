@@ -12,8 +12,9 @@ use proto::v1::publish_stream_response::Outcome;
 use proto::v1::{Failure, Header, Message, PublishRequest};
 use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::{Bodies, Envelope};
 
@@ -32,7 +33,13 @@ pub(super) fn default_url() -> String {
 }
 
 /// Publishes everything and says what failed. What failed does not keep the rest from being sent.
-pub(super) async fn send(url: &str, envelope: Envelope, mut bodies: Bodies) -> anyhow::Result<()> {
+pub(super) async fn send(
+    url: &str,
+    token: Option<&str>,
+    envelope: Envelope,
+    mut bodies: Bodies,
+) -> anyhow::Result<()> {
+    let authorization = token.map(authorization).transpose()?;
     let envelope = Message::try_from(&envelope).map(|message| (envelope.destination, message))?;
     let mut client = connect(url).await?;
     let many = matches!(bodies, Bodies::Lines(_));
@@ -55,7 +62,11 @@ pub(super) async fn send(url: &str, envelope: Envelope, mut bodies: Bodies) -> a
             waiting.recv().await.map(|request| (request, waiting))
         });
         let listen = async {
-            let mut answers = client.publish_stream(waiting).await?.into_inner();
+            let mut call = Request::new(waiting);
+            if let Some(authorization) = authorization {
+                call.metadata_mut().insert("authorization", authorization);
+            }
+            let mut answers = client.publish_stream(call).await?.into_inner();
             while let Some(answer) = answers.message().await? {
                 answered += 1;
                 if let Some(Outcome::Failure(failure)) = answer.outcome {
@@ -95,6 +106,16 @@ pub(super) async fn send(url: &str, envelope: Envelope, mut bodies: Bodies) -> a
         Some(failure) if !many => bail!(reason(&failure)),
         Some(_) => bail!("{failed} of {sent} messages were not confirmed"),
     }
+}
+
+/// What says who calls. A token that cannot be sent is not shown in the error.
+fn authorization(token: &str) -> anyhow::Result<AsciiMetadataValue> {
+    let mut authorization: AsciiMetadataValue =
+        format!("Bearer {token}").parse().map_err(|_| {
+            anyhow!("--token (FOOTBRIDGE_TOKEN) holds what no token has, such as a line end")
+        })?;
+    authorization.set_sensitive(true);
+    Ok(authorization)
 }
 
 async fn connect(url: &str) -> anyhow::Result<NotificationsClient<Channel>> {

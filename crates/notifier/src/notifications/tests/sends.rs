@@ -200,18 +200,23 @@ async fn publish_takes_users_sessions_and_groups_by_their_destinations() {
     let request = broker::SubscribeRequest::new(topic, 10);
     let mut subscribed = fixture.broker.subscribe(request).await.unwrap();
     let ann = fixture.session("a/b").await;
-    fixture.node.nodes.settled().await;
     let publish = async |destination: &str| {
         let destination = destination.to_owned();
         let request = PublishRequest { destination, message: message("hello") };
         notifications.publish(Request::new(request)).await.unwrap().into_inner().message_id
     };
+    // The very first: no node has been heard of when it comes.
+    publish(&format!("/user/{ann}/queue/news")).await;
+    assert_eq!(addressed(letter(&mut inlet).await).to, [Target::Session(ann)]);
     let id = publish("/user/a%2Fb/queue/news").await;
     let to_user = addressed(letter(&mut inlet).await);
     assert_eq!((to_user.to, &*to_user.path), (vec![Target::User(a_b)], "/queue/news"));
     assert_eq!(to_user.content.id.to_string(), id);
-    publish(&format!("/user/{ann}/queue/news")).await;
-    assert_eq!(addressed(letter(&mut inlet).await).to, [Target::Session(ann)]);
+    let named_so = ::presence::SessionId::generate(::presence::Boot::generate());
+    fixture.session(named_so.as_str()).await;
+    publish(&format!("/user/{named_so}/queue/news")).await;
+    let named_so = Target::User(user(named_so.as_str()));
+    assert_eq!(addressed(letter(&mut inlet).await).to, [named_so], "no node has such sessions");
     let id = publish("/group/dev").await;
     let delivery = subscribed.next().await.unwrap();
     let to_group = addressed(cluster::read(&delivery).unwrap().letter);
