@@ -42,6 +42,13 @@ pub enum Letter {
     Announcement(Announcement),
     /// A node ends.
     GoodBye(Boot),
+    /// Members have been added to a group: sessions that cannot subscribe hear it from now on.
+    Grant {
+        /// To which.
+        group: GroupName,
+        /// Whom.
+        members: Vec<Target>,
+    },
 }
 
 /// A message and whom it is for.
@@ -104,7 +111,7 @@ impl Letter {
                 of: write(of),
                 destination: destination.to_string(),
             }),
-            Self::Revoke { group, members } => wire::Kind::Revoke(wire::Revoke {
+            Self::Revoke { group, members } => wire::Kind::Revoke(wire::Members {
                 group: group.to_string(),
                 members: write(members),
             }),
@@ -114,6 +121,10 @@ impl Letter {
                 draining: announcement.draining,
             }),
             Self::GoodBye(boot) => wire::Kind::GoodBye(boot.to_string()),
+            Self::Grant { group, members } => wire::Kind::Grant(wire::Members {
+                group: group.to_string(),
+                members: write(members),
+            }),
         };
         wire::Letter { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -132,7 +143,7 @@ impl Letter {
             wire::Kind::Unsubscribe(wire::Unsubscribe { of, destination }) => {
                 Self::Unsubscribe { of: read(of)?, destination: destination.into() }
             }
-            wire::Kind::Revoke(wire::Revoke { group, members }) => Self::Revoke {
+            wire::Kind::Revoke(wire::Members { group, members }) => Self::Revoke {
                 group: GroupName::new(group).map_err(malformed)?,
                 members: read(members)?,
             },
@@ -144,6 +155,10 @@ impl Letter {
                 })
             }
             wire::Kind::GoodBye(boot) => Self::GoodBye(boot.parse().map_err(malformed)?),
+            wire::Kind::Grant(wire::Members { group, members }) => Self::Grant {
+                group: GroupName::new(group).map_err(malformed)?,
+                members: read(members)?,
+            },
         })
     }
 }
@@ -220,7 +235,7 @@ mod wire {
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Letter {
-        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
         pub(super) kind: Option<Kind>,
     }
 
@@ -233,11 +248,13 @@ mod wire {
         #[prost(message, tag = "3")]
         Unsubscribe(Unsubscribe),
         #[prost(message, tag = "4")]
-        Revoke(Revoke),
+        Revoke(Members),
         #[prost(message, tag = "5")]
         Announcement(Announcement),
         #[prost(string, tag = "6")]
         GoodBye(String),
+        #[prost(message, tag = "7")]
+        Grant(Members),
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -297,7 +314,7 @@ mod wire {
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Revoke {
+    pub(super) struct Members {
         #[prost(string, tag = "1")]
         pub(super) group: String,
         #[prost(message, repeated, tag = "2")]

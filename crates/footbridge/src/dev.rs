@@ -83,6 +83,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
+        plain: config.plain.clone(),
         destinations: destinations.clone(),
         broker: broker.clone(),
         access: access.clone(),
@@ -115,7 +116,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         admin,
         routes,
     };
-    listening.greet(&config.gateway, &config.access, callers);
+    listening.greet(&config.gateway, &config.plain, &config.access, callers);
     let stop = || stopping.clone().cancelled_owned();
     tokio::join!(gateway.run(stop()), notifier.run(stop()));
     Ok(())
@@ -146,7 +147,13 @@ struct Listening {
 impl Listening {
     /// Says where to point a browser, and what to paste.
     #[expect(clippy::print_stdout, reason = "what the command is asked to say")]
-    fn greet(&self, config: &gateway::Config, access: &access::Config, callers: Callers) {
+    fn greet(
+        &self,
+        config: &gateway::Config,
+        plain: &gateway::plain::Config,
+        access: &access::Config,
+        callers: Callers,
+    ) {
         let (host, services) = (shown(self.clients), shown(self.services));
         // As it was called, which may be no name that the shell would find.
         let program = std::env::args().next().unwrap_or_else(|| "footbridge".into());
@@ -156,6 +163,9 @@ impl Listening {
             println!("  Console     http://{host}/");
         }
         println!("  WebSocket   ws://{host}{path}");
+        if !plain.path.is_empty() {
+            println!("  Plain       ws://{host}{}", plain.path);
+        }
         if let Some(address) = self.stomp {
             println!("  STOMP       tcp://{}", shown(address));
         }

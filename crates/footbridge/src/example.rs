@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use gateway::application::{Answer, Application, Call, CallError, Content, To};
 
-/// Sends what comes to `/app/message` to everyone at `/topic/public`.
+/// Sends what comes to `/app/message` to everyone at `/topic/public`, and what comes to `/app/plain`, where
+/// clients without STOMP send, back to them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Example;
 
@@ -13,6 +14,10 @@ impl Application for Example {
         match &*call.path {
             "message" => Ok(vec![Answer {
                 to: To::Destination("/topic/public".into()),
+                content: Content::new(call.headers, call.body),
+            }]),
+            "plain" => Ok(vec![Answer {
+                to: To::Session("/queue/plain".into()),
                 content: Content::new(call.headers, call.body),
             }]),
             _ => Err(no_handler(call)),
@@ -27,6 +32,6 @@ impl Application for Example {
 fn no_handler(call: Call) -> CallError {
     CallError::NoHandler {
         destination: call.destination,
-        hint: ": the built-in example handles what is sent to /app/message only; name your own by --application",
+        hint: ": the built-in example handles what is sent to /app/message and /app/plain only; name your own by --application",
     }
 }

@@ -57,6 +57,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
         config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
+        plain: config.plain,
         destinations,
         broker,
         access,

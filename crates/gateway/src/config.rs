@@ -126,11 +126,8 @@ impl Config {
     /// Refuses what no gateway could work with.
     pub fn check(&self) -> Result<(), Invalid> {
         let invalid = |key, why: &str| Err(Invalid { key, why: why.into() });
-        if !self.path.starts_with('/') || self.path.len() < 2 || self.path.ends_with('/') {
-            return invalid("path", "use a path such as \"/ws\", without a slash at its end");
-        }
-        if self.path.contains(['?', '#', '%', ' ']) || self.path.contains("//") {
-            return invalid("path", "use plain words between slashes, such as \"/ws\"");
+        if let Some(why) = wrong_with_path(&self.path) {
+            return invalid("path", why);
         }
         if self.mailbox < ByteSize::kib(4) {
             return invalid("mailbox", "below 4 KiB every client would be too slow");
@@ -194,6 +191,15 @@ impl Config {
     pub(crate) fn max_unconfirmed_byte_count(&self) -> usize {
         bytes(self.max_unconfirmed_bytes)
     }
+}
+
+/// What is wrong with the path of an endpoint, if anything is.
+pub(crate) fn wrong_with_path(path: &str) -> Option<&'static str> {
+    if !path.starts_with('/') || path.len() < 2 || path.ends_with('/') {
+        return Some("use a path such as \"/ws\", without a slash at its end");
+    }
+    let is_odd = path.contains(['?', '#', '%', ' ']) || path.contains("//");
+    is_odd.then_some("use plain words between slashes, such as \"/ws\"")
 }
 
 /// An address that may be missing, which is written as an empty text.

@@ -17,6 +17,7 @@ use crate::console;
 use crate::door::Arrival;
 use crate::hook::{self, Shown};
 use crate::node::{Admission, Node};
+use crate::plain::PlainSession;
 use crate::session::Session;
 use crate::transport::WebSocket;
 
@@ -29,10 +30,17 @@ const PROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
 /// How long a client that was turned away for want of room should wait, in seconds.
 const RETRY_AFTER: &str = "5";
 
+/// What is spoken at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Stomp,
+    Plain,
+}
+
 /// The routes of a node.
 pub(crate) fn routes(node: Arc<Node>) -> Routes {
-    let endpoint = node.config.path.clone();
-    let hint = format!("nothing here; connect a STOMP client's WebSocket to {endpoint}\n");
+    let (stomp, plain) = (node.config.path.clone(), node.plain.path.clone());
+    let hint = format!("nothing here; connect a STOMP client's WebSocket to {stomp}\n");
     let console = node.config.console;
     warp::method()
         .and(warp::path::full())
@@ -40,8 +48,15 @@ pub(crate) fn routes(node: Arc<Node>) -> Routes {
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
         .and(warp::ext::optional::<OnUpgrade>())
         .map(move |method: Method, path: warp::path::FullPath, headers, query: String, upgrade| {
-            if path.as_str() == endpoint {
-                let answer = connect(&node, &method, &headers, query, upgrade);
+            let endpoint = if path.as_str() == stomp {
+                Some(Endpoint::Stomp)
+            } else if path.as_str() == plain {
+                Some(Endpoint::Plain)
+            } else {
+                None
+            };
+            if let Some(endpoint) = endpoint {
+                let answer = connect(&node, endpoint, &method, &headers, query, upgrade);
                 let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
                 return if upgraded { answer } else { only_one(answer) };
             }
@@ -55,6 +70,7 @@ pub(crate) fn routes(node: Arc<Node>) -> Routes {
 /// Answers a WebSocket handshake, and starts the session once the connection is ours.
 fn connect(
     node: &Arc<Node>,
+    endpoint: Endpoint,
     method: &Method,
     headers: &HeaderMap,
     query: String,
@@ -82,7 +98,11 @@ fn connect(
         host: one(&header::HOST),
         secure: false,
     };
-    let accepted = match websocket::accept(&request, &PROTOCOLS, &node.config.origins) {
+    let protocols = match endpoint {
+        Endpoint::Stomp => &PROTOCOLS[..],
+        Endpoint::Plain => &[],
+    };
+    let accepted = match websocket::accept(&request, protocols, &node.config.origins) {
         Ok(accepted) => accepted,
         Err(why) => {
             let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -106,18 +126,22 @@ fn connect(
         // RFC 6265 has one line only; HTTP/2 in front of a proxy may have made several of it.
         cookie: joined(headers, &header::COOKIE, "; ").map(ByteString::from),
         origin_checked: accepted.origin_named,
+        connect: match endpoint {
+            Endpoint::Stomp => Vec::new(),
+            Endpoint::Plain => login(&query),
+        },
         query: (!query.is_empty()).then(|| query.into()),
-        connect: Vec::new(),
     };
     let seen = hook::wanted_headers(node.application.hook(), headers);
-    let any = shown.authorization.is_some()
+    let any = endpoint == Endpoint::Plain
+        || shown.authorization.is_some()
         || shown.cookie.is_some()
         || shown.query.is_some()
         || !seen.is_empty();
     let shown = any.then(|| Box::new(Shown { credentials: shown, headers: seen }));
     let device = one(&header::USER_AGENT).map(ByteString::from).unwrap_or_default();
     let tasks = node.tasks.clone();
-    tasks.spawn(take_over(Arc::clone(node), admission, upgrade, shown, device));
+    tasks.spawn(take_over(Arc::clone(node), endpoint, admission, upgrade, shown, device));
     let mut response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::UPGRADE, "websocket")
@@ -133,6 +157,7 @@ fn connect(
 /// task of its own, which is smaller than this one.
 async fn take_over(
     node: Arc<Node>,
+    endpoint: Endpoint,
     admission: Admission,
     upgrade: OnUpgrade,
     shown: Option<Box<Shown>>,
@@ -154,7 +179,19 @@ async fn take_over(
     let transport = WebSocket::new(socket, &node.websocket, &parts.read_buf);
     let arrival = Arrival { address, shown, device };
     let tasks = node.tasks.clone();
-    tasks.spawn(Session::new(node, admission, transport, arrival).run());
+    match endpoint {
+        Endpoint::Stomp => tasks.spawn(Session::new(node, admission, transport, arrival).run()),
+        Endpoint::Plain => {
+            tasks.spawn(PlainSession::new(node, admission, transport, arrival).run())
+        }
+    };
+}
+
+/// A name that a client without STOMP says it has, as CONNECT would. Its passcode would stand in logs.
+fn login(query: &str) -> Vec<(ByteString, ByteString)> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    let said = pairs.filter(|(name, _)| name == "login");
+    said.map(|(_, value)| (stomp::header::LOGIN.into(), (&*value).into())).take(1).collect()
 }
 
 /// All lines of a header as one list.

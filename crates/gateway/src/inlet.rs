@@ -57,7 +57,7 @@ impl Inlet {
     }
 }
 
-async fn take(node: &Node, received: Received) {
+async fn take(node: &Arc<Node>, received: Received) {
     match received.letter {
         Letter::Message(addressed) => node.users.deliver(&addressed, received.redelivered).await,
         Letter::Disconnect { of, reason } => {
@@ -68,6 +68,13 @@ async fn take(node: &Node, received: Received) {
             match node.destinations.parse(&destination, Verb::Subscribe) {
                 Ok(destination) => node.users.end_subscriptions(&of, &destination),
                 Err(error) => tracing::warn!(%error, "an order to end subscriptions to nothing"),
+            }
+        }
+        Letter::Grant { group, members } => {
+            // Not awaited: a subscription may take its time, and letters shall not wait for it.
+            for session in node.users.joining(&members) {
+                let (node, group) = (Arc::clone(node), group.clone());
+                tokio::spawn(async move { session.join(&node, group).await });
             }
         }
         Letter::Revoke { .. } | Letter::Announcement(_) | Letter::GoodBye(_) => {

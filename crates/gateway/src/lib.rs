@@ -37,6 +37,8 @@ mod mailbox;
 mod message_frame;
 mod metrics;
 mod node;
+mod outgoing;
+pub mod plain;
 mod relay;
 mod session;
 mod tcp;
@@ -73,6 +75,8 @@ pub struct Parts {
     pub stomp: stomp::Config,
     /// Limits of WebSockets.
     pub websocket: websocket::Config,
+    /// Sessions without STOMP.
+    pub plain: plain::Config,
     /// The table of prefixes.
     pub destinations: Destinations,
     /// Where messages go.
@@ -98,7 +102,7 @@ pub struct Gateway {
 impl Gateway {
     /// Binds the ports, so that clients can connect (and wait) from here on.
     pub async fn bind(parts: Parts) -> Result<Self, BindError> {
-        let Parts { config, stomp, websocket, destinations, .. } = parts;
+        let Parts { config, stomp, websocket, plain, destinations, .. } = parts;
         let listeners = Listeners {
             web: listener::bind(config.listen)?,
             stomp: config.stomp_listen.map(listener::bind).transpose()?,
@@ -128,6 +132,7 @@ impl Gateway {
             config,
             stomp: Arc::new(stomp),
             websocket,
+            plain,
             destinations,
             broker: parts.broker,
             door: door::Door::new(Arc::clone(&parts.access)),

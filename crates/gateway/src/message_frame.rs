@@ -33,6 +33,18 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// That of clients without STOMP, which get bodies and nothing else.
+    pub(crate) fn plain() -> Self {
+        Self {
+            framing: Framing::Plain,
+            version: Version::V1_2,
+            compat: Compat::Footbridge,
+            subscription: None,
+            shown: Shown::AsSubscribed(ByteString::new()),
+            acknowledged: false,
+        }
+    }
+
     /// What to call the subscription when its client is told of it.
     pub(crate) fn name(&self) -> String {
         let id = self.subscription.as_ref().map_or(String::new(), |id| format!(" {id}"));
@@ -106,6 +118,9 @@ fn write(
         (Compat::RabbitMq, false) => Some("false"),
         (Compat::Footbridge, false) => None,
     };
+    if shape.framing == Framing::Plain {
+        return shape.framing.wrap(text, |out| out.extend_from_slice(&message.body));
+    }
     shape.framing.wrap(text, |out: &mut BytesMut| {
         out.reserve(message.body.len() + 192);
         let mut frame = FrameWriter::new(out, Command::Message, shape.version);

@@ -20,6 +20,7 @@ use crate::hub::Hub;
 use crate::inlet::Inlet;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::plain;
 use crate::users::Users;
 
 /// See the module.
@@ -27,6 +28,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) stomp: Arc<stomp::Config>,
     pub(crate) websocket: websocket::Config,
+    pub(crate) plain: plain::Config,
     pub(crate) destinations: Destinations,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) access: Arc<Access>,

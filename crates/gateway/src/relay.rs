@@ -49,6 +49,7 @@ use self::publish::Replies;
 pub(crate) use self::publish::{Sent, SentTo};
 use self::queue::{Queue, Source};
 pub(crate) use self::refused::Refused;
+pub(crate) use self::renewal::deadline;
 use self::replies::TempQueue;
 use self::seat::Seat;
 use self::subscribe::{AskedSubscription, Subscriber, room_for_queues};
@@ -116,7 +117,7 @@ impl Relay {
             node,
             mailbox,
             framing,
-            expires_at: renewal::deadline(&caller.principal, now),
+            expires_at: deadline(&caller.principal, now),
             caller,
             version,
             shared: Vec::new(),

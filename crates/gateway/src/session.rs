@@ -14,7 +14,6 @@
 
 mod calls;
 mod ending;
-mod outgoing;
 mod perform;
 mod performed;
 
@@ -35,7 +34,6 @@ use tokio::time::Instant;
 
 use self::calls::Calls;
 use self::ending::End;
-use self::outgoing::Outgoing;
 use self::perform::Commit;
 use self::performed::Performed;
 use crate::close::CloseReason;
@@ -43,6 +41,7 @@ use crate::door::Arrival;
 use crate::mailbox::Mailbox;
 use crate::metrics::PublishOutcome;
 use crate::node::{Admission, Node};
+use crate::outgoing::Outgoing;
 use crate::relay::{Refused, Relay};
 use crate::transport::{Incoming, ReadError, Transport};
 
@@ -315,7 +314,7 @@ impl<T: Transport> Session<T> {
         }
         match self.transport.poll_receive(cx) {
             Poll::Pending => return Step::Continue(false),
-            Poll::Ready(Ok(Incoming::Stomp(bytes))) => {
+            Poll::Ready(Ok(Incoming::Message { bytes, .. })) => {
                 self.node.metrics.received_bytes.inc_by(bytes.len() as u64);
                 self.stomp.receive(now.into_std(), bytes);
             }

@@ -18,20 +18,22 @@ use bytes::{Bytes, BytesMut};
 pub(crate) use self::tcp::Tcp;
 pub(crate) use self::websocket::WebSocket;
 
-/// How a STOMP frame is wrapped for a transport.
+/// How what a client gets is wrapped for a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Framing {
-    /// A WebSocket message of its own.
+    /// A STOMP frame as a WebSocket message of its own.
     WebSocket,
-    /// Nothing: the frame as it is.
+    /// A STOMP frame as it is.
     None,
+    /// The body of a message as a WebSocket message of its own, for clients without STOMP.
+    Plain,
 }
 
 impl Framing {
     /// Wraps what `encode` writes; `text` says whether all of it is UTF-8.
     pub(crate) fn wrap(self, text: bool, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
         match self {
-            Self::WebSocket => websocket::wrap(text, encode),
+            Self::WebSocket | Self::Plain => websocket::wrap(text, encode),
             Self::None => tcp::wrap(encode),
         }
     }
@@ -40,8 +42,13 @@ impl Framing {
 /// What a client's side of the transport says.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// Bytes of the STOMP stream, cut anywhere.
-    Stomp(Bytes),
+    /// A message, or where the transport knows none, bytes of a stream of STOMP frames. STOMP frames may be
+    /// cut anywhere.
+    Message {
+        bytes: Bytes,
+        /// Whether they are text, which is UTF-8 then.
+        text: bool,
+    },
     /// The transport asks for this answer, such as a pong. It is also a sign of life.
     Reply(Bytes),
     /// A sign of life and nothing else.

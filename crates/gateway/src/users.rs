@@ -13,6 +13,7 @@
 //! Not here: which node a message goes to (`cluster::Router`), how letters come in ([`inlet`](crate::inlet)).
 
 mod entering;
+mod joined;
 mod registration;
 
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub(crate) use self::entering::enter;
+use self::joined::Joined;
+pub(crate) use self::joined::join_all;
 pub(crate) use self::registration::{Newcomer, Registration};
 use crate::mailbox::{Closing, Mailbox, Push};
 use crate::message_frame::{Shape, encode};
@@ -59,19 +62,28 @@ pub(crate) struct Registered {
     /// What it is subscribed to within `/user`. At most the subscriptions of a session; held while a message
     /// goes to its mailbox.
     heard: Mutex<Vec<Heard>>,
+    /// Where it is without asking, because it speaks no STOMP. Held for a change.
+    joined: Mutex<Joined>,
 }
 
 struct Heard {
     number: u32,
-    path: ByteString,
+    /// None is all of them.
+    path: Option<ByteString>,
     shape: Shape,
+}
+
+impl Heard {
+    fn is_at(&self, path: &ByteString) -> bool {
+        self.path.as_ref().is_none_or(|heard| heard == path)
+    }
 }
 
 /// A session's subscription to a destination of its own user's. Dropping it ends it.
 pub(crate) struct Hearing {
     registered: Arc<Registered>,
     number: u32,
-    path: ByteString,
+    path: Option<ByteString>,
     metrics: Arc<Metrics>,
 }
 
@@ -109,13 +121,13 @@ impl Users {
         }
     }
 
-    /// Subscribes a session to the destination `path` within its user. On return nothing that comes to
-    /// this node is missed.
+    /// Subscribes a session to the destination `path` within its user, or to all that comes for it. On return
+    /// nothing that comes to this node is missed.
     pub(crate) fn hear(
         &self,
         registered: &Arc<Registered>,
         number: u32,
-        path: ByteString,
+        path: Option<ByteString>,
         shape: Shape,
     ) -> Hearing {
         registered.heard.lock().push(Heard { number, path: path.clone(), shape });
@@ -133,7 +145,7 @@ impl Users {
         let mut frames = Frames::new(&addressed.path, &addressed.content, redelivered);
         let (mut count, mut behind) = (0, Vec::new());
         for session in sessions {
-            for heard in session.heard.lock().iter().filter(|heard| heard.path == addressed.path) {
+            for heard in session.heard.lock().iter().filter(|heard| heard.is_at(&addressed.path)) {
                 count += 1;
                 let frame = frames.of(&heard.shape);
                 if session.mailbox.push(frame.clone(), now) == Push::Behind {
@@ -146,6 +158,13 @@ impl Users {
             tokio::task::yield_now().await;
             behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
         }
+    }
+
+    /// The sessions without STOMP that `of` names, which are in a group as soon as they are its members.
+    pub(crate) fn joining(&self, of: &[Target]) -> Vec<Arc<Registered>> {
+        let mut sessions = self.named(of);
+        sessions.retain(|session| session.joined.lock().joins());
+        sessions
     }
 
     /// Closes the sessions of this node that `of` names.
@@ -229,7 +248,7 @@ impl Registered {
         let now = Instant::now();
         let path = ByteString::from(path.to_owned());
         let mut frames = Frames::new(&path, content, false);
-        for heard in self.heard.lock().iter().filter(|heard| heard.path == path) {
+        for heard in self.heard.lock().iter().filter(|heard| heard.is_at(&path)) {
             self.mailbox.post(frames.of(&heard.shape), now);
         }
     }
@@ -238,7 +257,10 @@ impl Registered {
 impl Hearing {
     /// Whether it is to that destination.
     pub(crate) fn is_to(&self, destination: &Destination) -> bool {
-        matches!(destination, Destination::User(UserDestination { path, .. }) if *path == self.path)
+        match destination {
+            Destination::User(UserDestination { path, .. }) => self.path.as_ref() == Some(path),
+            _ => false,
+        }
     }
 }
 

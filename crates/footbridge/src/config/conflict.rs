@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use broker::Destinations;
+use broker::destination::Verb;
+use broker::{Destination, Destinations};
 
 use super::{Config, Role};
 
@@ -27,6 +28,7 @@ impl Config {
             application.map(|wrong| conflict("application", wrong.key, wrong.why)),
             access.map(|wrong| conflict("access", wrong.key, wrong.why)),
             self.gateway.check().err().map(|wrong| conflict("gateway", wrong.key, wrong.why)),
+            self.plain.check().err().map(|wrong| conflict("plain", wrong.key, wrong.why)),
             self.notifier.check().err().map(|wrong| conflict("notifier", wrong.key, wrong.why)),
             self.stomp.check().err().map(|wrong| conflict("stomp", wrong.key, wrong.why)),
             self.websocket.check().err().map(|wrong| conflict("websocket", wrong.key, wrong.why)),
@@ -47,7 +49,19 @@ impl Config {
                 conflict("rabbitmq", "max_outbound_message", why)
             })
         };
+        let app = destinations.parse(&self.plain.destination, Verb::Send);
         let between = [
+            (self.plain.path == self.gateway.path).then(|| {
+                let why = "is gateway.path, where STOMP is spoken; use another, or \"\"".to_owned();
+                conflict("plain", "path", why)
+            }),
+            (!matches!(app, Ok(Destination::App(_)))).then(|| {
+                let why = format!(
+                    "\"{}\" is no destination of kind app by destinations.prefixes; use \"/app/plain\", say",
+                    self.plain.destination
+                );
+                conflict("plain", "destination", why)
+            }),
             (self.websocket.max_message < self.stomp.max_frame).then(|| {
                 let why = format!(
                     "{} is below stomp.max_frame, {}: such a frame could not arrive in one message",

@@ -44,6 +44,8 @@ use crate::{admin, log};
 pub(crate) struct Config {
     /// Where clients connect, and what each may cost the node.
     pub(crate) gateway: gateway::Config,
+    /// Sessions without STOMP.
+    pub(crate) plain: gateway::plain::Config,
     /// Where services connect, and what each may cost the node.
     pub(crate) notifier: notifier::Config,
     /// The port for operators.

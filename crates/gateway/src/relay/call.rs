@@ -18,9 +18,8 @@ use presence::SessionId;
 use tokio::time::Instant;
 
 use super::error_note::{ERRORS, ErrorNote};
-use super::subscribe::Subscriber;
 use super::{Refused, user};
-use crate::application::{Answer, Call, CallError, Content, Pairs, To};
+use crate::application::{Answer, Call, CallError, Caller, Content, Pairs, To};
 use crate::close::CloseReason;
 use crate::node::Node;
 
@@ -46,9 +45,9 @@ enum Place {
 }
 
 impl Asking {
-    /// A call of `from`, which shares no bytes with the buffer that it came in.
-    pub(super) fn new(
-        from: &Subscriber,
+    /// A call on that node by that publisher, which shares no bytes with the buffer that it came in.
+    pub(crate) fn new(
+        (node, publisher, caller): (&Arc<Node>, PublisherId, &Caller),
         destination: &ByteString,
         app: App,
         headers: Pairs,
@@ -56,15 +55,15 @@ impl Asking {
     ) -> Self {
         let copied = |text: &ByteString| ByteString::from(text.to_string());
         let call = Call {
-            caller: from.caller.clone(),
+            caller: caller.clone(),
             destination: copied(destination),
             prefix: app.prefix,
             path: copied(&app.path),
             headers,
             body,
         };
-        let node = Arc::clone(&from.node);
-        Self { node, publisher: from.publisher, call, receipt: None, receipted: false }
+        let node = Arc::clone(node);
+        Self { node, publisher, call, receipt: None, receipted: false }
     }
 
     pub(super) fn receipted(mut self, receipt: Option<ByteString>, receipted: bool) -> Self {

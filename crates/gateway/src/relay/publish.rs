@@ -96,7 +96,8 @@ pub(super) async fn publish(
         Destination::App(app) => {
             let Publish { destination, headers, body, receipt } = publish.detached();
             let headers = own_headers(&headers, reply_to.as_ref());
-            let asking = Asking::new(&from, &destination, app, headers, body);
+            let asking =
+                Asking::new((node, publisher, &from.caller), &destination, app, headers, body);
             let to = SentTo::Application(Box::new(asking.receipted(receipt, receipted)));
             return Ok(Sent { to, replies });
         }

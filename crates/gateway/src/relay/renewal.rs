@@ -85,7 +85,7 @@ pub(super) fn is_own(path: &str) -> bool {
 }
 
 /// When `principal` expires, by the clock that sessions go by.
-pub(super) fn deadline(principal: &Principal, now: Instant) -> Option<Instant> {
+pub(crate) fn deadline(principal: &Principal, now: Instant) -> Option<Instant> {
     let left = principal.expires_at?.duration_since(SystemTime::now()).unwrap_or_default();
     // What is beyond the clock's end is never.
     now.checked_add(left)

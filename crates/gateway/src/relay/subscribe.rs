@@ -179,9 +179,9 @@ fn ask(subscriber: &Subscriber, subscribe: Subscribe, app: App) -> Result<Opened
         shape,
         _counted: Counted::new(&node.metrics),
     };
-    let asking =
-        Asking::new(subscriber, &subscribe.destination, app, headers.collect(), Bytes::new())
-            .receipted(subscribe.receipt, false);
+    let from = (node, subscriber.publisher, &subscriber.caller);
+    let asking = Asking::new(from, &subscribe.destination, app, headers.collect(), Bytes::new())
+        .receipted(subscribe.receipt, false);
     let asking = Some((asked.number, Box::new(asking)));
     Ok(OpenedBy { opened: Opened::Asked(asked), asking })
 }

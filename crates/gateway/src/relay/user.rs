@@ -24,7 +24,7 @@ pub(super) async fn subscribe(
 ) -> Result<Seat, Refused> {
     let node = &subscriber.node;
     timeout(PATIENCE, node.inlet.open()).await.map_err(|_| away())?;
-    Ok(Seat::User(node.users.hear(&subscriber.registered, number, path, shape)))
+    Ok(Seat::User(node.users.hear(&subscriber.registered, number, Some(path), shape)))
 }
 
 /// Sends to a user, or to the session whose id stands in the user's place.

@@ -30,7 +30,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Tcp<S> {
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, ReadError>> {
         Poll::Ready(match ready!(socket::poll_read(&mut self.0, cx, Bytes::copy_from_slice)) {
-            Ok(bytes) if !bytes.is_empty() => Ok(Incoming::Stomp(bytes)),
+            Ok(bytes) if !bytes.is_empty() => Ok(Incoming::Message { bytes, text: false }),
             Ok(_) | Err(_) => Err(ReadError::Lost),
         })
     }

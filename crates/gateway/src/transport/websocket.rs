@@ -1,6 +1,6 @@
-//! STOMP over a WebSocket on a bare socket.
+//! A WebSocket on a bare socket.
 //!
-//! Text and binary messages are one stream of STOMP bytes. Each STOMP frame goes out as a message
+//! To STOMP, text and binary messages are one stream of bytes. Each STOMP frame goes out as a message
 //! of its own: text, or binary where the body is not UTF-8.
 
 use std::collections::VecDeque;
@@ -43,7 +43,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
                 }
                 if let Some(event) = event {
                     return Poll::Ready(Ok(match event {
-                        Event::Text(bytes) | Event::Binary(bytes) => Incoming::Stomp(bytes),
+                        Event::Text(bytes) => Incoming::Message { bytes, text: true },
+                        Event::Binary(bytes) => Incoming::Message { bytes, text: false },
                         Event::Ping(payload) => Incoming::Reply(websocket::pong(&payload)),
                         Event::Pong(_) => Incoming::Alive,
                         // RFC 6455, section 5.5.1: typically the code is echoed.

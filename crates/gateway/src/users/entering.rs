@@ -23,7 +23,8 @@ pub(crate) async fn enter(
     let principal: Principal = node.door.enter(address, &shown.credentials, connect_by).await?;
     let latest = connect_by.checked_sub(IN_TIME).unwrap_or(connect_by);
     let session = id.as_str().into();
-    let annotations = hook::ask(node, &principal, &session, address, shown, latest).await?;
+    let mut annotations = hook::ask(node, &principal, &session, address, shown, latest).await?;
+    annotations.append(&mut newcomer.annotations);
     newcomer.annotations = annotations.clone();
     let registration = register(node, &principal, newcomer, latest).await?;
     let (principal, attributes) = (Arc::new(principal), Arc::new(annotations));

@@ -12,7 +12,7 @@ use stomp::Title;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::{Registered, TooMany};
+use super::{Joined, Registered, TooMany};
 use crate::close::CloseReason;
 use crate::mailbox::Mailbox;
 use crate::node::Node;
@@ -35,8 +35,10 @@ pub(crate) struct Newcomer {
     pub(crate) address: IpAddr,
     /// What the client says it is, such as by `User-Agent`; may be empty.
     pub(crate) device: ByteString,
-    /// What is known of it besides its claims; of one name the annotation counts.
+    /// What is known of it besides its claims, and wins over what else has the same name.
     pub(crate) annotations: Attributes,
+    /// Whether it is in its groups without asking.
+    pub(crate) joins: bool,
 }
 
 /// Makes a session known, so that on return every message to it or its user comes here. One of nobody in
@@ -50,7 +52,7 @@ pub(super) async fn register(
     newcomer: Newcomer,
     latest: Instant,
 ) -> Result<Registration, Refused> {
-    let Newcomer { id, mailbox, address, device, annotations } = newcomer;
+    let Newcomer { id, mailbox, address, device, annotations, joins } = newcomer;
     let user = match principal.authentication {
         Authentication::Token | Authentication::Passcode | Authentication::Unproven => {
             let name = UserName::new(principal.name.clone());
@@ -65,6 +67,7 @@ pub(super) async fn register(
         attributes: attributes.clone(),
         mailbox,
         heard: Mutex::default(),
+        joined: Mutex::new(Joined::new(joins)),
     });
     let limit = node.config.max_user_sessions;
     if let Err(TooMany) = node.users.enter(&registered, limit) {
@@ -145,6 +148,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.node.users.leave(&self.registered);
+        self.registered.joined.lock().end();
         if self.registered.user().is_none() {
             return;
         }

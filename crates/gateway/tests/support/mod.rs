@@ -17,7 +17,7 @@ use broker_embedded::EmbeddedBroker;
 use bytes::BytesMut;
 use cluster::{Nodes, Router};
 use futures_util::{SinkExt, StreamExt};
-use gateway::{Config, Gateway, Parts, application};
+use gateway::{Config, Gateway, Parts, application, plain};
 use presence::{Boot, Config as PresenceConfig, MemoryPresence, SessionId};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -96,7 +96,8 @@ impl Node {
         stomp: stomp::Config,
     ) -> Self {
         let application = Arc::new(application::NoApplication);
-        Self::start_behind(application, access, broker, config, stomp).await
+        let plain = plain::Config::default();
+        Self::start_behind(application, access, broker, config, stomp, plain).await
     }
 
     /// Starts a node with this application, open to everything.
@@ -106,7 +107,19 @@ impl Node {
     ) -> Self {
         let broker = Arc::new(EmbeddedBroker::new(broker_embedded::Config::default()));
         let access = access::Config { rules: Rules::Open, ..access::Config::default() };
-        Self::start_behind(application, access, broker, config(), stomp).await
+        let plain = plain::Config::default();
+        Self::start_behind(application, access, broker, config(), stomp, plain).await
+    }
+
+    /// Starts a node with these sections `[access]` and `[plain]`.
+    pub(crate) async fn start_plain(
+        application: Arc<dyn application::Application>,
+        access: access::Config,
+        plain: plain::Config,
+    ) -> Self {
+        let broker = Arc::new(EmbeddedBroker::new(broker_embedded::Config::default()));
+        let stomp = stomp::Config::default();
+        Self::start_behind(application, access, broker, config(), stomp, plain).await
     }
 
     async fn start_behind(
@@ -115,6 +128,7 @@ impl Node {
         broker: Arc<dyn Broker>,
         config: Config,
         stomp: stomp::Config,
+        plain: plain::Config,
     ) -> Self {
         let destinations = Destinations::default();
         let presence = Arc::new(MemoryPresence::new(&PresenceConfig::default(), Boot::generate()));
@@ -125,6 +139,7 @@ impl Node {
             config,
             stomp,
             websocket: websocket::Config::default(),
+            plain,
             access: Arc::new(Access::start(&access, &destinations).unwrap()),
             destinations,
             broker,

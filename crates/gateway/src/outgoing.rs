@@ -20,7 +20,7 @@ const SAMPLE: u8 = 16;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     /// Bounded by the mailbox, against whose limit these count until they are written.
     frames: VecDeque<Bytes>,
     /// How much of the first frame is written.
@@ -39,19 +39,19 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Takes all that is in the mailbox.
-    pub(super) fn take(&mut self, cx: &Context<'_>, mailbox: &Mailbox) -> Taken {
+    pub(crate) fn take(&mut self, cx: &Context<'_>, mailbox: &Mailbox) -> Taken {
         let taken = mailbox.take(cx, &mut self.frames);
         self.oldest = self.oldest.or(taken.oldest);
         taken
     }
 
     /// Adds a frame of the session's own behind everything else.
-    pub(super) fn push(&mut self, frame: Bytes) {
+    pub(crate) fn push(&mut self, frame: Bytes) {
         self.frames.push_back(frame);
     }
 
     /// Writes until all is written or the socket is full; how many bytes it took.
-    pub(super) fn poll_write<T: Transport>(
+    pub(crate) fn poll_write<T: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         transport: &mut T,
@@ -95,7 +95,7 @@ impl Outgoing {
     }
 
     /// Writes what is left, without a mailbox.
-    pub(super) fn poll_rest<T: Transport>(
+    pub(crate) fn poll_rest<T: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         transport: &mut T,
@@ -113,31 +113,31 @@ impl Outgoing {
     }
 
     /// Forgets the frames of which nothing is written: those a client can do without.
-    pub(super) fn keep_only_what_is_begun(&mut self) {
+    pub(crate) fn keep_only_what_is_begun(&mut self) {
         self.frames.truncate(usize::from(self.offset > 0));
     }
 
     /// How many bytes were ever written.
-    pub(super) fn ever_written(&self) -> u64 {
+    pub(crate) fn ever_written(&self) -> u64 {
         self.ever_written
     }
 
     /// Whether a frame that carries STOMP was written since the last call.
-    pub(super) fn spoke(&mut self) -> bool {
+    pub(crate) fn spoke(&mut self) -> bool {
         std::mem::take(&mut self.spoke)
     }
 
     /// How long the oldest frame of the last completed write had waited, if it was timed; said once.
-    pub(super) fn waited(&mut self) -> Option<Duration> {
+    pub(crate) fn waited(&mut self) -> Option<Duration> {
         self.waited.take()
     }
 
     /// When the first frame will have taken longer than `timeout`.
-    pub(super) fn deadline(&self, timeout: Duration) -> Option<Instant> {
+    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Instant> {
         self.stalled.map(|since| since + timeout)
     }
 
-    pub(super) fn is_late(&self, now: Instant, timeout: Duration) -> bool {
+    pub(crate) fn is_late(&self, now: Instant, timeout: Duration) -> bool {
         self.deadline(timeout).is_some_and(|deadline| deadline <= now)
     }
 
