@@ -7,18 +7,23 @@ use std::{env, fs};
 use prost::Message;
 
 const FILES: [&str; 4] = [
-    "footbridge/v1/application.proto",
     "footbridge/v1/groups.proto",
     "footbridge/v1/notifications.proto",
     "footbridge/v1/presence.proto",
+    THEIRS,
 ];
+
+/// What other services implement, so that none of ours has it in its reflection.
+const THEIRS: &str = "footbridge/v1/application.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let descriptors = protox::compile(FILES, [&root])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("footbridge.bin"), descriptors.encode_to_vec())?;
+    let mut ours = descriptors.clone();
+    ours.file.retain(|file| file.name() != THEIRS);
+    fs::write(out.join("footbridge.bin"), ours.encode_to_vec())?;
     let mut config = tonic_prost_build::Config::new();
     config.bytes(["."]);
     tonic_prost_build::configure()

@@ -7,5 +7,5 @@ pub mod v1 {
     tonic::include_proto!("footbridge.v1");
 }
 
-/// The files of all packages as an encoded `google.protobuf.FileDescriptorSet`, for reflection.
+/// The files of the services that are ours as an encoded `google.protobuf.FileDescriptorSet`, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("footbridge");

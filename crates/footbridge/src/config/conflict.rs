@@ -49,13 +49,14 @@ impl Config {
                 conflict("rabbitmq", "max_outbound_message", why)
             })
         };
-        let app = destinations.parse(&self.plain.destination, Verb::Send);
+        let handler = self.plain.handler(&destinations);
+        let handler = handler.map(|handler| destinations.parse(&handler, Verb::Send));
         let between = [
             (self.plain.path == self.gateway.path).then(|| {
                 let why = "is gateway.path, where STOMP is spoken; use another, or \"\"".to_owned();
                 conflict("plain", "path", why)
             }),
-            (!matches!(app, Ok(Destination::App(_)))).then(|| {
+            (!matches!(handler, None | Some(Ok(Destination::App(_))))).then(|| {
                 let why = format!(
                     "\"{}\" is no destination of kind app by destinations.prefixes; use \"/app/plain\", say",
                     self.plain.destination

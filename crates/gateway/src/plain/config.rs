@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use broker::Destinations;
+use broker::destination::Kind;
 use serde::{Deserialize, Serialize};
 use websocket::close_code;
 
@@ -11,7 +13,8 @@ use websocket::close_code;
 pub struct Config {
     /// Path of the WebSocket endpoint; empty for none.
     pub path: String,
-    /// The application destination that gets what clients send.
+    /// The application destination that gets what clients send; empty is `plain` behind the first prefix of
+    /// kind app.
     pub destination: String,
     /// How a client is asked whether it is there.
     pub ping: Ping,
@@ -47,7 +50,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             path: "/plain".into(),
-            destination: "/app/plain".into(),
+            destination: String::new(),
             ping: Ping::WebSocket,
             ping_interval: Duration::from_secs(30),
             unauthenticated_code: 4401,
@@ -62,8 +65,11 @@ impl Config {
         if !self.path.is_empty() && crate::config::wrong_with_path(&self.path).is_some() {
             return invalid("path", "use plain words between slashes, such as \"/plain\", or \"\"");
         }
-        if !self.destination.starts_with('/') {
-            return invalid("destination", "use a destination of kind app, such as \"/app/plain\"");
+        if !self.destination.is_empty() && !self.destination.starts_with('/') {
+            return invalid(
+                "destination",
+                "use a destination of kind app, such as \"/app/plain\", or \"\"",
+            );
         }
         if self.ping_interval < Duration::from_secs(1)
             || self.ping_interval > Duration::from_secs(3600)
@@ -77,6 +83,16 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// The application destination that gets what clients send, by that table; none if it has no prefix of
+    /// kind app.
+    pub fn handler(&self, destinations: &Destinations) -> Option<String> {
+        if !self.destination.is_empty() {
+            return Some(self.destination.clone());
+        }
+        let (prefix, _) = destinations.prefixes().find(|(_, kind)| *kind == Kind::App)?;
+        Some(format!("{prefix}/plain"))
     }
 }
 

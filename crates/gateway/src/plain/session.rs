@@ -334,7 +334,11 @@ impl Entered {
         bytes: &Bytes,
         text: bool,
     ) -> Result<(), End> {
-        let destination = ByteString::from(&*node.plain.destination);
+        let Some(destination) = node.plain.handler(&node.destinations) else {
+            let detail = "nothing answers here: no prefix is of kind app".to_owned();
+            return Err(End { reason: CloseReason::Protocol, detail });
+        };
+        let destination = ByteString::from(destination);
         let refused = |refused: Refused| End { reason: refused.reason, detail: refused.message };
         let app = match node.destinations.parse(&destination, Verb::Send) {
             Ok(destination @ Destination::App(_)) => {

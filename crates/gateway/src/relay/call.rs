@@ -14,7 +14,7 @@ use broker::{Confirm, Destination, Message, MessageId, PublisherId, header};
 use bytes::Bytes;
 use bytestring::ByteString;
 use cluster::{Addressed, Target};
-use presence::SessionId;
+use presence::{GroupName, SessionId};
 use tokio::time::Instant;
 
 use super::error_note::{ERRORS, ErrorNote};
@@ -42,6 +42,7 @@ enum Place {
     Broker(Destination),
     Asking(ByteString),
     User { name: ByteString, path: ByteString },
+    Group(GroupName),
 }
 
 impl Asking {
@@ -159,6 +160,9 @@ impl Asking {
                     Destination::User(UserDestination { name: Some(name), path }) => {
                         Place::User { name, path }
                     }
+                    Destination::Group(name) => {
+                        Place::Group(GroupName::new(name).map_err(|why| why.to_string())?)
+                    }
                     Destination::App(_) => {
                         return Err(format!(
                             "{text} is the application's own: it would call itself"
@@ -185,11 +189,12 @@ impl Asking {
     }
 
     async fn send(&self, place: Place, content: Content) -> Result<Confirm, Refused> {
+        let persistent = content.persistent.unwrap_or(self.receipted);
         match place {
             Place::Broker(destination) => {
                 let mut message = Message::new(destination, content.body);
                 message.headers = content.headers;
-                message.persistent = content.persistent.unwrap_or(self.receipted);
+                message.persistent = persistent;
                 Ok(self.node.broker.publish(self.publisher, message).await?)
             }
             Place::Asking(path) => {
@@ -198,8 +203,12 @@ impl Asking {
             }
             Place::User { name, path } => {
                 let to = UserDestination { name: Some(name), path };
-                let persistent = content.persistent.unwrap_or(self.receipted);
                 user::send(&self.node, self.publisher, to, letter_of(content), persistent).await
+            }
+            Place::Group(group) => {
+                let router = &self.node.router;
+                let sent = router.to_group(self.publisher, &group, letter_of(content), persistent);
+                Ok(sent.await?)
             }
         }
     }
