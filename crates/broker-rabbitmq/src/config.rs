@@ -62,13 +62,14 @@ pub struct Config {
     /// once they are used, exchanges that others declare: 4 by default, 1 to 64. A publisher keeps to
     /// one of each, for its order.
     pub publish_channels: u16,
-    /// How many deliveries of this node's topic queue may be on their way to it, 1,000 by default.
+    /// How many deliveries of this node's topic queue may be on their way to it, 1,000 by default; and
+    /// as many of its other queue, for what the nodes have among themselves.
     pub topic_prefetch: u16,
     /// How many topic messages RabbitMQ keeps for this node while it is away or behind, 100,000 by
     /// default. Beyond it the oldest are dropped.
     pub topic_queue_length: u32,
-    /// How long RabbitMQ keeps the topic queue of a node that is gone, and the queue of a subscription
-    /// of its own, 120 s by default.
+    /// How long RabbitMQ keeps the queues of a node that is gone, and the queue of a subscription of its
+    /// own, 120 s by default.
     #[serde(with = "humantime_serde")]
     pub topic_queue_expiry: Duration,
     /// How the queues of durable subscriptions are named: `user`, which is the default, gives each user

@@ -10,8 +10,8 @@
 //! - Each delivery is acked by its own tag, after it was dispatched. A dispatch that a connection's
 //!   end broke off goes on with the next connection.
 //!
-//! Not here: how its bindings are made (`binder`); how a restart of RabbitMQ is noticed, which takes messages that were not persistent with
-//! it (`marker`).
+//! Not here: how its bindings are made (`binder`); how a restart of RabbitMQ is noticed, which takes
+//! messages that were not persistent with it (`marker`).
 
 use std::sync::Arc;
 use std::time::Duration;

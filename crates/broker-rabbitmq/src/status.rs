@@ -31,7 +31,7 @@ pub(crate) enum Part {
     Apart,
     /// The node's topic queue.
     TopicQueue,
-    /// The node's queue of letters, once there is a use for it.
+    /// The node's queue for letters, once there is a use for it.
     LetterQueue,
 }
 

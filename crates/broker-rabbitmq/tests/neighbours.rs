@@ -260,27 +260,30 @@ async fn a_topic_queue_that_is_gone_is_replaced_and_a_gap_is_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_is_two_connections_and_one_queue_however_many_subscribe() {
+async fn a_node_is_three_connections_and_one_queue_however_many_subscribe() {
     let rabbitmq = testkit::rabbitmq().await;
     let boot = Ulid::generate();
     let node = RabbitMqBroker::new(config(&rabbitmq.uri()), boot);
     let queue = queue();
+    let name = boot.to_string();
+    let connections = ["list_connections", "client_properties", "channels"];
     let mut subscriptions = Vec::new();
     for _ in 0..150 {
         subscriptions.push(subscribe(&node, &topic()).await);
+    }
+    assert_eq!(listed(rabbitmq, &connections, &name).await.len(), 2);
+    for _ in 0..150 {
         subscriptions.push(subscribe(&node, &queue).await);
     }
-    let name = boot.to_string();
-    let connections = ["list_connections", "client_properties", "channels"];
     let connections = listed(rabbitmq, &connections, &name).await;
-    assert_eq!(connections.len(), 2, "{connections:?}");
+    assert_eq!(connections.len(), 3, "{connections:?}");
     let channels = connections.iter().map(|line| {
         line.rsplit_once(|c: char| c.is_whitespace()).unwrap().1.parse::<usize>().unwrap()
     });
     let mut channels: Vec<usize> = channels.collect();
     channels.sort_unstable();
-    // Topics, declarations, their seals, and 64 consumers each; eight to publish on.
-    assert_eq!(channels, [1 + 1 + 1 + 3, 8]);
+    // What clients declare; topics, their bindings, seals, and 64 consumers each; eight to publish on.
+    assert_eq!(channels, [1, 1 + 1 + 1 + 3, 8]);
     let queues = listed(rabbitmq, &["list_queues", "name"], &name).await;
     assert_eq!(queues.len(), 1, "{queues:?}");
 

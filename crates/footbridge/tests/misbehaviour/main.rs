@@ -42,6 +42,8 @@ struct Offenders {
     misdeeds: Vec<Misdeed>,
     /// How often each was done at each node, as often as it was answered as it should be.
     done: Vec<[AtomicUsize; 2]>,
+    /// Held by the one who floods the node.
+    flooding: [tokio::sync::Mutex<()>; 2],
     /// Held for a lookup.
     wrong: Mutex<BTreeSet<String>>,
     over: AtomicBool,
@@ -60,6 +62,10 @@ impl Offenders {
             let times = self.done[at][node].load(Ordering::Relaxed);
             if misdeed.costs_a_channel() && times >= REFUSALS {
                 tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            }
+            let flooding = misdeed.is_flood().then(|| self.flooding[node].try_lock());
+            if let Some(Err(_)) = flooding {
                 continue;
             }
             match doings::attempt(misdeed, &self.stage, node, number).await {
@@ -140,7 +146,8 @@ async fn whoever_misbehaves_ends_alone() {
     let misdeeds = misdeeds::all();
     let done = misdeeds.iter().map(|_| <[AtomicUsize; 2]>::default()).collect();
     let (wrong, over) = (Mutex::default(), AtomicBool::new(false));
-    let offenders = Arc::new(Offenders { stage, misdeeds, done, wrong, over });
+    let offenders =
+        Arc::new(Offenders { stage, misdeeds, done, flooding: <_>::default(), wrong, over });
     let mut offending = JoinSet::new();
     for number in 0..SESSIONS as usize {
         let offenders = offenders.clone();

@@ -2,6 +2,9 @@
 //!
 //! Of some that cannot be written down as frames, what they do is in `doings`.
 
+/// What is too much only as fast as the node takes it.
+const FLOOD: &str = "a flood";
+
 /// One thing to do wrong.
 pub(crate) struct Misdeed {
     pub(crate) name: &'static str,
@@ -9,6 +12,12 @@ pub(crate) struct Misdeed {
 }
 
 impl Misdeed {
+    /// Whether it is answered as it should be only if few do it at a time: many floods slow each other
+    /// down, until none is one.
+    pub(crate) fn is_flood(&self) -> bool {
+        self.name == FLOOD
+    }
+
     /// Whether RabbitMQ refuses it on the connection that consumes, which costs that the number of a channel:
     /// a consumer, and queues for oneself, which are locked to that connection.
     pub(crate) fn costs_a_channel(&self) -> bool {
@@ -100,7 +109,7 @@ pub(crate) fn all() -> Vec<Misdeed> {
     said("a long header", vec![to_queue(&format!("h:{}", "x".repeat(8 << 10)))], &["a header line of more than 8192 bytes"]);
     said("many headers", vec![to_queue(&(0..100).map(|n| format!("h{n}:x")).collect::<Vec<_>>().join("\n"))], &["more than 100 headers"]);
     said("a long frame", vec![to_queue(&(0..9).map(|n| format!("h{n}:{}", "x".repeat(8_000))).collect::<Vec<_>>().join("\n"))], &["a frame of more than 65536 bytes"]);
-    said("a flood", many(20_000, &|_| "UNSUBSCRIBE\nid:none\n\n".into()), &["more than 1000 frames per second"]);
+    said(FLOOD, many(20_000, &|_| "UNSUBSCRIBE\nid:none\n\n".into()), &["more than 1000 frames per second"]);
 
     // Names that are none.
     said("a long name of a queue", vec![send(&format!("destination:/queue/{long}"))], &["has 256 bytes and may have 255"]);
