@@ -25,7 +25,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use cluster::{Addressed, Content, Target};
 use parking_lot::Mutex;
-use presence::{Attributes, GroupName, Groups, Member, SessionId, Unavailable, UserName};
+use presence::{Attributes, GroupName, Groups, SessionId, Unavailable, UserName};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ pub(crate) struct Users {
     here: Mutex<Here>,
 }
 
-/// Both hold the same sessions, except that one without a user is not in `by_user`.
+/// Both hold the same sessions.
 #[derive(Default)]
 struct Here {
     by_id: HashMap<SessionId, Arc<Registered>>,
@@ -54,8 +54,7 @@ struct Here {
 /// A session that messages can be addressed to.
 pub(crate) struct Registered {
     id: SessionId,
-    /// None where nobody knows who it is.
-    user: Option<UserName>,
+    user: UserName,
     /// What it may be chosen by.
     attributes: Attributes,
     mailbox: Arc<Mailbox>,
@@ -98,13 +97,11 @@ impl Users {
     /// Takes a session in, unless its user has `limit` of them here already.
     fn enter(&self, registered: &Arc<Registered>, limit: usize) -> Result<(), TooMany> {
         let mut here = self.here.lock();
-        if let Some(user) = &registered.user {
-            let sessions = here.by_user.entry(user.clone()).or_default();
-            if sessions.len() >= limit {
-                return Err(TooMany);
-            }
-            sessions.push(Arc::clone(registered));
+        let sessions = here.by_user.entry(registered.user.clone()).or_default();
+        if sessions.len() >= limit {
+            return Err(TooMany);
         }
+        sessions.push(Arc::clone(registered));
         here.by_id.insert(registered.id.clone(), Arc::clone(registered));
         Ok(())
     }
@@ -112,7 +109,7 @@ impl Users {
     fn leave(&self, registered: &Registered) {
         let mut here = self.here.lock();
         here.by_id.remove(&registered.id);
-        let Some(user) = &registered.user else { return };
+        let user = &registered.user;
         if let Some(sessions) = here.by_user.get_mut(user) {
             sessions.retain(|session| session.id != registered.id);
             if sessions.is_empty() {
@@ -211,10 +208,6 @@ impl Registered {
         &self.id
     }
 
-    pub(crate) fn user(&self) -> Option<&UserName> {
-        self.user.as_ref()
-    }
-
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
@@ -225,19 +218,13 @@ impl Registered {
         groups: &dyn Groups,
         group: &GroupName,
     ) -> Result<bool, Unavailable> {
-        match &self.user {
-            Some(user) => groups.is_member(user, &self.id, group).await,
-            None => {
-                let itself = Member::Session(self.id.clone());
-                Ok(groups.groups_of(&itself).await?.contains(group))
-            }
-        }
+        groups.is_member(&self.user, &self.id, group).await
     }
 
     /// Whether one of `targets` is this session, or its user.
     pub(crate) fn is_among(&self, targets: &[Target]) -> bool {
         targets.iter().any(|target| match target {
-            Target::User(user) => self.user.as_ref() == Some(user),
+            Target::User(user) => self.user == *user,
             Target::Session(id) => self.id == *id,
             Target::All => true,
         })

@@ -103,6 +103,13 @@ async fn a_session_is_reached_alone_by_its_id_and_so_is_one_without_a_user() {
     assert_eq!(next(&mut second).await.2, "for one");
     assert_eq!(next(&mut second).await.2, "for all");
     assert_eq!(next(&mut first).await.2, "for all");
+    let mut nobody = node.connect_anonymous().await;
+    nobody.subscribe("1", "/user/queue/x").await;
+    let sent = node.router.to_sessions(SERVICE, &[nobody.session()], &to_it).await.unwrap();
+    assert_eq!((sent.sessions, sent.nodes, sent.uncertain), (1, 1, 0));
+    assert_eq!(next(&mut nobody).await.2, "for one");
+    // Many are called so, and none of them is.
+    assert_eq!(send(&node, &["anonymous"], &to_it).await, (0, 0));
 }
 
 #[tokio::test]
@@ -209,7 +216,8 @@ async fn a_user_is_in_presence_from_connected_to_its_last_sessions_end() {
     let mut ids: Vec<_> =
         found.sessions_of(&ann[0]).iter().map(|session| session.id.clone()).collect();
     let mut expected = vec![first.session(), second.session()];
-    (ids.sort(), expected.sort());
+    ids.sort();
+    expected.sort();
     assert_eq!(ids, expected);
     assert!(found.sessions_of(&ann[0]).iter().all(|session| session.address == "127.0.0.1"));
     drop(first);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use ::presence::{GroupError, GroupName, Member, SessionId};
 use async_trait::async_trait;
-use cluster::Target;
+use cluster::{Letter, Target};
 use proto::v1::{
     AddToGroupRequest, AddToGroupResponse, CountGroupRequest, CountGroupResponse,
     DeleteGroupRequest, DeleteGroupResponse, GroupsOfRequest, GroupsOfResponse, ListGroupRequest,
@@ -82,12 +82,18 @@ impl groups_server::Groups for Groups {
         &self,
         request: Request<AddToGroupRequest>,
     ) -> Result<Response<AddToGroupResponse>, Status> {
+        let deadline = self.0.deadline(request.metadata());
         let AddToGroupRequest { group, users, sessions, lifetime } = request.into_inner();
         let group = names::group("group", &group)?;
         let members = names::members(&users, &sessions)?;
         let lifetime = names::time("lifetime", lifetime)?;
         self.all_there(&members).await?;
         let added = self.0.groups.add(&group, &members, lifetime).await.map_err(refused)?;
+        // For sessions that cannot subscribe. They are members all the same, and join with their next session.
+        let members = targets(members);
+        if let Err(error) = self.0.tell(Letter::Grant { group, members }, deadline).await {
+            tracing::warn!(?error, "sessions without STOMP were not told of their group");
+        }
         Ok(Response::new(AddToGroupResponse { added: added as u64 }))
     }
 
@@ -100,12 +106,8 @@ impl groups_server::Groups for Groups {
         let group = names::group("group", &group)?;
         let members = names::members(&users, &sessions)?;
         let removed = self.0.groups.remove(&group, &members).await.map_err(refused)?;
-        let targets = members.into_iter().map(|member| match member {
-            Member::User(user) => Target::User(user),
-            Member::Session(id) => Target::Session(id),
-        });
         // Also where nobody was in the store: a call before may not have got so far.
-        self.revoke(group, targets.collect(), deadline).await?;
+        self.revoke(group, targets(members), deadline).await?;
         Ok(Response::new(RemoveFromGroupResponse { removed: removed as u64 }))
     }
 
@@ -179,6 +181,14 @@ impl groups_server::Groups for Groups {
         }
         Ok(Response::new(SetGroupLifetimeResponse {}))
     }
+}
+
+fn targets(members: Vec<Member>) -> Vec<Target> {
+    let target = |member| match member {
+        Member::User(user) => Target::User(user),
+        Member::Session(id) => Target::Session(id),
+    };
+    members.into_iter().map(target).collect()
 }
 
 fn refused(error: GroupError) -> Refusal {

@@ -77,8 +77,8 @@ impl Registered {
 /// When that cannot be found out.
 pub(crate) async fn join_all(node: &Node, session: &Arc<Registered>) -> Result<(), Unavailable> {
     let by_id = Member::Session(session.id.clone());
-    let by_user = session.user.clone().map(Member::User);
-    for member in by_user.into_iter().chain([by_id]) {
+    let by_user = Member::User(session.user.clone());
+    for member in [by_user, by_id] {
         for group in node.groups.groups_of(&member).await? {
             session.join(node, group).await;
         }

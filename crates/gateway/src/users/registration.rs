@@ -42,7 +42,7 @@ pub(crate) struct Newcomer {
 }
 
 /// Makes a session known, so that on return every message to it or its user comes here. One of nobody in
-/// particular is known on this node alone: its id says which node that is.
+/// particular is the only one of a user that is named by its id.
 ///
 /// # Errors
 /// What its client is told, at `latest`.
@@ -56,9 +56,11 @@ pub(super) async fn register(
     let user = match principal.authentication {
         Authentication::Token | Authentication::Passcode | Authentication::Unproven => {
             let name = UserName::new(principal.name.clone());
-            Some(name.map_err(|why| Refused::new(CloseReason::Protocol, why.to_string()))?)
+            name.map_err(|why| Refused::new(CloseReason::Protocol, why.to_string()))?
         }
-        Authentication::Anonymous => None,
+        // Nobody else has that name: a user of its own, for as long as the session lasts.
+        Authentication::Anonymous => UserName::new(id.as_str().to_owned())
+            .map_err(|why| Refused::new(CloseReason::Protocol, why.to_string()))?,
     };
     let attributes = attributes(principal, &node.config.attribute_claims, annotations);
     let registered = Arc::new(Registered {
@@ -80,7 +82,6 @@ pub(super) async fn register(
         ));
     }
     let registration = Registration { node: Arc::clone(node), registered };
-    let Some(user) = user else { return Ok(registration) };
     let mut session = Session::new(id, user, node.presence.boot());
     session.address = address.to_string().into();
     session.device = cut(device, presence::MAX_TEXT);
@@ -134,7 +135,10 @@ fn refused(error: &RegisterError) -> Refused {
 /// At most `limit` bytes of a text, whole characters.
 fn cut(text: ByteString, limit: usize) -> ByteString {
     match text.len() > limit {
-        true => text[..text.floor_char_boundary(limit)].into(),
+        true => {
+            let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            text[..end].into()
+        }
         false => text,
     }
 }
@@ -149,9 +153,6 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.node.users.leave(&self.registered);
         self.registered.joined.lock().end();
-        if self.registered.user().is_none() {
-            return;
-        }
         // What the store does not take in time is made up for when it is back. A node that stops takes
         // leave for all its sessions at once.
         let (node, registered) = (Arc::clone(&self.node), Arc::clone(&self.registered));
