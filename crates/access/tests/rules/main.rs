@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod any_rules;
 mod asked;
+mod compared;
 mod configuration;
 mod containment;
 mod decisions;
 mod hostile;
+mod matrix;
+mod oracle;
 mod who;
