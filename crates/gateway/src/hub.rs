@@ -14,6 +14,8 @@
 //! - An encoded frame holds nothing of any one session.
 //! - A group's revocation comes among its messages: whoever it concerns and is no member any more gets
 //!   none of those behind it. One whose membership ends with its time gets none later than [`RECHECK`].
+//! - Who takes a place at a group gets nothing before it was asked about again with the place taken
+//!   ([`Seat::admit`]): only then does a removal either show in the answer or find the place.
 //!
 //! Not here: queues, and what comes from a queue of a subscription's own (each has its own broker
 //! subscription); who may subscribe.
@@ -89,6 +91,8 @@ struct Subscribers {
 /// Who gets a destination's messages.
 enum Subscriber {
     Session(Arc<Mailbox>),
+    /// Somebody of whom it is not certain yet whether the group's revocations have reached it.
+    Newcomer(Arc<Registered>),
     /// A member of the group.
     Member(Arc<Registered>),
     /// It was one. The place is its own until its seat is given up.
@@ -125,8 +129,8 @@ impl Hub {
         self.seat(&destination, None, shape, || Subscriber::Session(Arc::clone(&mailbox))).await
     }
 
-    /// Subscribes `member` to what is sent to `group`, whose topic is `destination`, in the same way. Whether
-    /// it is one is to be asked again afterwards.
+    /// Subscribes `member` to what is sent to `group`, whose topic is `destination`, in the same way, except that
+    /// nothing comes before [`Seat::admit`]: whether it is a member is to be asked again before that.
     pub(crate) async fn subscribe_member(
         self: Arc<Self>,
         destination: Destination,
@@ -134,7 +138,7 @@ impl Hub {
         member: &Arc<Registered>,
         group: GroupName,
     ) -> Result<Seat, SubscribeError> {
-        let subscriber = || Subscriber::Member(Arc::clone(member));
+        let subscriber = || Subscriber::Newcomer(Arc::clone(member));
         self.seat(&destination, Some(group), shape, subscriber).await
     }
 
@@ -337,19 +341,24 @@ impl Fan {
         let mut subscribers = self.subscribers.lock();
         subscribers.closed = true;
         for (_, subscriber) in subscribers.shapes.values().flatten() {
-            if let Some(mailbox) = subscriber.mailbox() {
-                mailbox.close(CloseReason::BrokerUnavailable);
+            match subscriber {
+                Subscriber::Session(mailbox) => mailbox.close(CloseReason::BrokerUnavailable),
+                Subscriber::Newcomer(member) | Subscriber::Member(member) => {
+                    member.mailbox().close(CloseReason::BrokerUnavailable);
+                }
+                Subscriber::Revoked => {}
             }
         }
     }
 }
 
 impl Subscriber {
+    /// Where messages for it go, if any do.
     fn mailbox(&self) -> Option<&Arc<Mailbox>> {
         match self {
             Self::Session(mailbox) => Some(mailbox),
             Self::Member(member) => Some(member.mailbox()),
-            Self::Revoked => None,
+            Self::Newcomer(_) | Self::Revoked => None,
         }
     }
 }
@@ -358,6 +367,31 @@ impl Seat {
     /// What it is a place at.
     pub(crate) fn destination(&self) -> &Destination {
         &self.fan.destination
+    }
+
+    /// The group that it is a place at, if it is at one.
+    pub(crate) fn group(&self) -> Option<&GroupName> {
+        self.fan.group.as_ref()
+    }
+
+    /// Messages come to the member from now on, unless it has been revoked meanwhile.
+    pub(crate) fn admit(&self) {
+        let mut subscribers = self.fan.subscribers.lock();
+        let shapes = &mut subscribers.shapes;
+        let place = shapes.get_mut(&self.shape).and_then(|of_shape| of_shape.get_mut(self.key));
+        if let Some(subscriber) = place
+            && let Subscriber::Newcomer(member) = subscriber
+        {
+            *subscriber = Subscriber::Member(Arc::clone(member));
+        }
+    }
+
+    /// Whether nothing will come any more, because who has it is no member.
+    pub(crate) fn is_revoked(&self) -> bool {
+        let subscribers = self.fan.subscribers.lock();
+        let of_shape = subscribers.shapes.get(&self.shape);
+        let subscriber = of_shape.and_then(|of_shape| of_shape.get(self.key));
+        matches!(subscriber, Some(Subscriber::Revoked))
     }
 }
 
