@@ -7,7 +7,10 @@ use std::time::Duration;
 use access::{Authentication, Principal};
 use bytestring::ByteString;
 use parking_lot::Mutex;
-use presence::{Attributes, RegisterError, Session, SessionId, UserName};
+use presence::{
+    Attributes, GroupError, Groups, Member, RegisterError, Session, SessionId, Unavailable,
+    UserName,
+};
 use stomp::Title;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -131,7 +134,11 @@ fn refused(error: &RegisterError) -> Refused {
 /// At most `limit` bytes of a text, whole characters.
 fn cut(text: ByteString, limit: usize) -> ByteString {
     match text.len() > limit {
-        true => text[..text.floor_char_boundary(limit)].into(),
+        true => {
+            let fits = |(at, letter): &(usize, char)| at + letter.len_utf8() <= limit;
+            let end = text.char_indices().take_while(fits).last();
+            text[..end.map_or(0, |(at, letter)| at + letter.len_utf8())].into()
+        }
         false => text,
     }
 }
@@ -145,19 +152,32 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.node.users.leave(&self.registered);
-        if self.registered.user().is_none() {
-            return;
-        }
         // What the store does not take in time is made up for when it is back. A node that stops takes
         // leave for all its sessions at once.
         let (node, registered) = (Arc::clone(&self.node), Arc::clone(&self.registered));
         // There is none when the process ends.
         let Ok(runtime) = Handle::try_current() else { return };
-        let unregister = self.node.tasks.track_future(async move {
-            if let Err(error) = node.presence.unregister(registered.id()).await {
-                tracing::debug!(%error, "a session that has ended stays in presence for a while");
+        let gone = self.node.tasks.track_future(async move {
+            let told = match registered.user() {
+                Some(_) => node.presence.unregister(registered.id()).await,
+                None => leave_groups(&*node.groups, registered.id()).await,
+            };
+            if let Err(error) = told {
+                tracing::debug!(%error, "a session that has ended stays in the store for a while");
             }
         });
-        runtime.spawn(unregister);
+        runtime.spawn(gone);
     }
+}
+
+/// Ends the memberships of a session that presence does not know, and so does not do that for.
+async fn leave_groups(groups: &dyn Groups, id: &SessionId) -> Result<(), Unavailable> {
+    let itself = [Member::Session(id.clone())];
+    for group in groups.groups_of(&itself[0]).await? {
+        // One member is never too many.
+        if let Err(GroupError::Unavailable(why)) = groups.remove(&group, &itself).await {
+            return Err(why);
+        }
+    }
+    Ok(())
 }
