@@ -188,6 +188,13 @@ impl Users {
 }
 
 impl Registered {
+    /// One that no [`Users`] knows.
+    #[cfg(test)]
+    pub(crate) fn alone(id: SessionId, user: Option<UserName>, mailbox: Arc<Mailbox>) -> Arc<Self> {
+        let attributes = Attributes::new();
+        Arc::new(Self { id, user, attributes, mailbox, heard: Mutex::default() })
+    }
+
     pub(crate) fn id(&self) -> &SessionId {
         &self.id
     }
