@@ -52,6 +52,10 @@ const BACKLOG: u16 = 1024;
 /// than this; beyond it fans are let go at once.
 const LINGERING: usize = 1024;
 
+/// How many shapes a message is encoded for at once. Beyond, those who are behind are waited for first: what is
+/// on its way to clients is in their mailboxes, and hardly elsewhere, however many shapes they make up.
+const SHAPES_AT_ONCE: usize = 64;
+
 /// How often subscribers of groups are asked about: a membership may end with its time.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -277,12 +281,33 @@ impl Hub {
 
     async fn push(&self, fan: &Fan, message: &Message, redelivered: bool) {
         let now = Instant::now();
-        let (sessions, mut behind) = fan.push(message, redelivered, now);
+        let mut sessions = 0;
+        match fan.many_shapes() {
+            None => sessions += self.push_to(fan, None, message, redelivered, now).await,
+            Some(shapes) => {
+                for some in shapes.chunks(SHAPES_AT_ONCE) {
+                    sessions += self.push_to(fan, Some(some), message, redelivered, now).await;
+                }
+            }
+        }
         self.metrics.fanned_out(sessions);
+    }
+
+    /// Pushes to the subscribers of these shapes, or to all; how many they were.
+    async fn push_to(
+        &self,
+        fan: &Fan,
+        shapes: Option<&[Shape]>,
+        message: &Message,
+        redelivered: bool,
+        now: Instant,
+    ) -> usize {
+        let (sessions, mut behind) = fan.push(shapes, message, redelivered, now);
         while !behind.is_empty() {
             tokio::task::yield_now().await;
             behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
         }
+        sessions
     }
 }
 
@@ -313,9 +338,18 @@ impl Fan {
         }
     }
 
-    /// Pushes `message` to every subscriber: how many there are, and who must be tried again.
+    /// The shapes, if they are more than a message is encoded for at once.
+    fn many_shapes(&self) -> Option<Vec<Shape>> {
+        let subscribers = self.subscribers.lock();
+        let shapes = &subscribers.shapes;
+        (shapes.len() > SHAPES_AT_ONCE).then(|| shapes.keys().cloned().collect())
+    }
+
+    /// Pushes `message` to the subscribers of these shapes, or to all: how many there are, and who must be
+    /// tried again.
     fn push(
         &self,
+        shapes: Option<&[Shape]>,
         message: &Message,
         redelivered: bool,
         now: Instant,
@@ -324,13 +358,21 @@ impl Fan {
         let text = str::from_utf8(&message.body).is_ok();
         let mut behind = Vec::new();
         let mut sessions = 0;
-        for (shape, of_shape) in &subscribers.shapes {
+        let mut push = |shape: &Shape, of_shape: &Slab<Subscriber>| {
             let frame = encode(shape, message, redelivered, text);
             for mailbox in of_shape.iter().filter_map(|(_, subscriber)| subscriber.mailbox()) {
                 sessions += 1;
                 if mailbox.push(frame.clone(), now) == Push::Behind {
                     behind.push((Arc::clone(mailbox), frame.clone()));
                 }
+            }
+        };
+        match shapes {
+            None => subscribers.shapes.iter().for_each(|(shape, all)| push(shape, all)),
+            Some(shapes) => {
+                let found =
+                    shapes.iter().filter_map(|shape| subscribers.shapes.get_key_value(shape));
+                found.for_each(|(shape, all)| push(shape, all));
             }
         }
         (sessions, behind)

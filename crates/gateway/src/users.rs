@@ -34,6 +34,13 @@ use crate::mailbox::{Closing, Mailbox, Push};
 use crate::message_frame::{Shape, encode};
 use crate::metrics::Metrics;
 
+/// How many frames may wait for sessions that are behind before a message goes to no further session: what is on
+/// its way to clients is in their mailboxes, and hardly elsewhere, however many shapes they make up.
+const BEHIND_AT_ONCE: usize = 64;
+
+/// How many frames of a message are kept in case that another session has the same shape.
+const MADE: usize = 64;
+
 /// See the module.
 pub(crate) struct Users {
     metrics: Arc<Metrics>,
@@ -140,12 +147,12 @@ impl Users {
                     behind.push((Arc::clone(&session.mailbox), frame));
                 }
             }
+            if behind.len() >= BEHIND_AT_ONCE {
+                catch_up(&mut behind, now).await;
+            }
         }
         self.metrics.addressed(count);
-        while !behind.is_empty() {
-            tokio::task::yield_now().await;
-            behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
-        }
+        catch_up(&mut behind, now).await;
     }
 
     /// Closes the sessions of this node that `of` names.
@@ -256,6 +263,14 @@ impl Drop for Hearing {
     }
 }
 
+/// Waits until these sessions have taken what they had no room for.
+async fn catch_up(behind: &mut Vec<(Arc<Mailbox>, Bytes)>, now: Instant) {
+    while !behind.is_empty() {
+        tokio::task::yield_now().await;
+        behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
+    }
+}
+
 /// The frames of one message, each made when a subscriber of its shape is found.
 struct Frames {
     message: Message,
@@ -277,6 +292,9 @@ impl Frames {
             return frame.clone();
         }
         let frame = encode(shape, &self.message, self.redelivered, self.text);
+        if self.made.len() == MADE {
+            self.made.clear();
+        }
         self.made.insert(shape.clone(), frame.clone());
         frame
     }
@@ -289,3 +307,6 @@ pub(crate) fn message(destination: Destination, content: &Content) -> Message {
     message.headers.clone_from(&content.headers);
     message
 }
+
+#[cfg(test)]
+mod tests;

@@ -335,3 +335,26 @@ async fn a_membership_that_ends_with_its_time_ends_what_it_was_good_for() {
         assert_eq!(seat.is_revoked(), !ended.is_empty());
     }
 }
+
+#[tokio::test]
+async fn however_many_shapes_there_are_few_frames_wait_outside_mailboxes() {
+    const SHAPES: usize = 10 * SHAPES_AT_ONCE;
+    let bench = Bench::new();
+    // No room beside the first frame, which is admitted to an empty mailbox.
+    let behind = mailbox(1);
+    let mut seats = Vec::new();
+    for n in 0..SHAPES {
+        let hub = Arc::clone(&bench.hub);
+        let shape = Shape { subscription: Some(n.to_string().into()), ..shape("", "/topic/a") };
+        seats.push(hub.subscribe(parse("/topic/a"), shape, Arc::clone(&behind)).await.unwrap());
+    }
+    bench.publish("/topic/a", "x").await;
+    // As often as it would take to encode all of them.
+    for _ in 0..2 * SHAPES {
+        tokio::task::yield_now().await;
+    }
+    // Each that waits holds the mailbox, as each subscriber does, and this test.
+    let waiting = Arc::strong_count(&behind) - SHAPES - 1;
+    assert!((1..=SHAPES_AT_ONCE).contains(&waiting), "{waiting}");
+    assert_eq!(receive(&behind, SHAPES).await.len(), SHAPES);
+}
