@@ -8,7 +8,8 @@ use bytestring::ByteString;
 use cluster::Target;
 use futures_util::stream::{self, StreamExt};
 
-use super::{Fan, Hub, Subscriber};
+use super::Hub;
+use super::fan::{Fan, Subscriber};
 use crate::users::Registered;
 
 /// How many memberships are asked about side by side.

@@ -11,12 +11,15 @@ use broker::{
     QueueOptions, Subscription,
 };
 use broker_embedded::EmbeddedBroker;
+use bytes::Bytes;
 use bytestring::ByteString;
 use cluster::{Addressed, Content};
 use presence::{Boot, Member, MemoryPresence, Presence, SessionId, UserName};
 use stomp::{Compat, Version};
+use tokio::sync::watch;
 
 use super::*;
+use crate::close::CloseReason;
 use crate::message_frame::Shown;
 use crate::transport::Framing;
 
@@ -306,8 +309,8 @@ async fn a_membership_that_ends_with_its_time_ends_what_it_was_good_for() {
         (registered(None), registered(Some("ann")), registered(Some("bob")));
     let ending =
         [Member::Session(by_session.id().clone()), Member::User(by_user.user().unwrap().clone())];
-    let lifetime = Some(Duration::from_secs(10));
-    bench.groups.add(&group, &ending, lifetime).await.unwrap();
+    let lifetime = Duration::from_secs(10);
+    bench.groups.add(&group, &ending, Some(lifetime)).await.unwrap();
     let staying = [Member::User(stays.user().unwrap().clone())];
     bench.groups.add(&group, &staying, None).await.unwrap();
     let all = [&by_session, &by_user, &stays];
@@ -319,7 +322,7 @@ async fn a_membership_that_ends_with_its_time_ends_what_it_was_good_for() {
     for member in all {
         receive(member.mailbox(), 1).await;
     }
-    tokio::time::sleep(lifetime.unwrap() + RECHECK).await;
+    tokio::time::sleep(lifetime + RECHECK).await;
     bench.send_to_group(&group, "too late").await;
     receive(stays.mailbox(), 1).await;
     for (member, seat) in all.iter().zip(&seats) {
