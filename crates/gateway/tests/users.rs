@@ -209,7 +209,8 @@ async fn a_user_is_in_presence_from_connected_to_its_last_sessions_end() {
     let mut ids: Vec<_> =
         found.sessions_of(&ann[0]).iter().map(|session| session.id.clone()).collect();
     let mut expected = vec![first.session(), second.session()];
-    (ids.sort(), expected.sort());
+    ids.sort();
+    expected.sort();
     assert_eq!(ids, expected);
     assert!(found.sessions_of(&ann[0]).iter().all(|session| session.address == "127.0.0.1"));
     drop(first);
