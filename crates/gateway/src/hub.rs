@@ -14,10 +14,13 @@
 //! - An encoded frame holds nothing of any one session.
 //! - A group's revocation comes among its messages: whoever it concerns and is no member any more gets
 //!   none of those behind it. One whose membership ends with its time gets none later than [`RECHECK`].
+//! - Who takes a place at a group gets nothing before it was asked about again with the place taken
+//!   ([`Seat::admit`]): only then does a removal either show in the answer or find the place.
 //!
 //! Not here: queues, and what comes from a queue of a subscription's own (each has its own broker
 //! subscription); who may subscribe.
 
+mod fan;
 mod members;
 
 use std::collections::HashMap;
@@ -28,18 +31,15 @@ use std::time::Duration;
 use broker::{
     Broker, Delivery, Destination, Message, SubscribeError, SubscribeRequest, Subscription,
 };
-use bytes::Bytes;
 use cluster::{Letter, Received};
 use parking_lot::Mutex;
 use presence::{GroupName, Groups};
-use slab::Slab;
-use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::fan::{Fan, Subscriber};
 use self::members::Doubt;
-use crate::close::CloseReason;
 use crate::mailbox::{Mailbox, Push};
-use crate::message_frame::{Shape, encode};
+use crate::message_frame::Shape;
 use crate::metrics::Metrics;
 use crate::users::{Registered, message};
 
@@ -49,6 +49,10 @@ const BACKLOG: u16 = 1024;
 /// Fans that may linger at a time. Clients that come and go with ever new destinations cost no more
 /// than this; beyond it fans are let go at once.
 const LINGERING: usize = 1024;
+
+/// How many shapes a message is encoded for at once. Beyond, those who are behind are waited for first: what is
+/// on its way to clients is in their mailboxes, and hardly elsewhere, however many shapes they make up.
+const SHAPES_AT_ONCE: usize = 64;
 
 /// How often subscribers of groups are asked about: a membership may end with its time.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -63,36 +67,6 @@ pub(crate) struct Hub {
     fans: Mutex<HashMap<Destination, Arc<Fan>>>,
     /// How many of them have no subscriber.
     lingering: AtomicUsize,
-}
-
-/// One destination's subscribers on this node.
-struct Fan {
-    destination: Destination,
-    /// Of which group it is; then letters come, and only members are subscribed.
-    group: Option<GroupName>,
-    /// Held for a whole fan-out; never while `fans` is.
-    subscribers: Mutex<Subscribers>,
-    /// Whether the broker's subscription is live; `None` until it is known.
-    live: watch::Sender<Option<Result<(), SubscribeError>>>,
-    /// Notified when the last subscriber leaves.
-    emptied: Notify,
-}
-
-#[derive(Default)]
-struct Subscribers {
-    /// Grouped by shape, so that a message is encoded once for each group.
-    shapes: HashMap<Shape, Slab<Subscriber>>,
-    /// The broker's subscription is over, or about to be: no seat is taken here any more.
-    closed: bool,
-}
-
-/// Who gets a destination's messages.
-enum Subscriber {
-    Session(Arc<Mailbox>),
-    /// A member of the group.
-    Member(Arc<Registered>),
-    /// It was one. The place is its own until its seat is given up.
-    Revoked,
 }
 
 /// A session's place among a destination's subscribers. Dropping it unsubscribes.
@@ -125,8 +99,8 @@ impl Hub {
         self.seat(&destination, None, shape, || Subscriber::Session(Arc::clone(&mailbox))).await
     }
 
-    /// Subscribes `member` to what is sent to `group`, whose topic is `destination`, in the same way. Whether
-    /// it is one is to be asked again afterwards.
+    /// Subscribes `member` to what is sent to `group`, whose topic is `destination`, in the same way, except that
+    /// nothing comes before [`Seat::admit`]: whether it is a member is to be asked again before that.
     pub(crate) async fn subscribe_member(
         self: Arc<Self>,
         destination: Destination,
@@ -134,7 +108,7 @@ impl Hub {
         member: &Arc<Registered>,
         group: GroupName,
     ) -> Result<Seat, SubscribeError> {
-        let subscriber = || Subscriber::Member(Arc::clone(member));
+        let subscriber = || Subscriber::Newcomer(Arc::clone(member));
         self.seat(&destination, Some(group), shape, subscriber).await
     }
 
@@ -273,12 +247,33 @@ impl Hub {
 
     async fn push(&self, fan: &Fan, message: &Message, redelivered: bool) {
         let now = Instant::now();
-        let (sessions, mut behind) = fan.push(message, redelivered, now);
+        let mut sessions = 0;
+        match fan.many_shapes() {
+            None => sessions += self.push_to(fan, None, message, redelivered, now).await,
+            Some(shapes) => {
+                for some in shapes.chunks(SHAPES_AT_ONCE) {
+                    sessions += self.push_to(fan, Some(some), message, redelivered, now).await;
+                }
+            }
+        }
         self.metrics.fanned_out(sessions);
+    }
+
+    /// Pushes to the subscribers of these shapes, or to all; how many they were.
+    async fn push_to(
+        &self,
+        fan: &Fan,
+        shapes: Option<&[Shape]>,
+        message: &Message,
+        redelivered: bool,
+        now: Instant,
+    ) -> usize {
+        let (sessions, mut behind) = fan.push(shapes, message, redelivered, now);
         while !behind.is_empty() {
             tokio::task::yield_now().await;
             behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
         }
+        sessions
     }
 }
 
@@ -298,66 +293,35 @@ impl Drop for Lingering<'_> {
     }
 }
 
-impl Fan {
-    fn new(destination: Destination, group: Option<GroupName>) -> Self {
-        Self {
-            destination,
-            group,
-            subscribers: Mutex::default(),
-            live: watch::Sender::new(None),
-            emptied: Notify::new(),
-        }
-    }
-
-    /// Pushes `message` to every subscriber: how many there are, and who must be tried again.
-    fn push(
-        &self,
-        message: &Message,
-        redelivered: bool,
-        now: Instant,
-    ) -> (usize, Vec<(Arc<Mailbox>, Bytes)>) {
-        let subscribers = self.subscribers.lock();
-        let text = str::from_utf8(&message.body).is_ok();
-        let mut behind = Vec::new();
-        let mut sessions = 0;
-        for (shape, of_shape) in &subscribers.shapes {
-            let frame = encode(shape, message, redelivered, text);
-            for mailbox in of_shape.iter().filter_map(|(_, subscriber)| subscriber.mailbox()) {
-                sessions += 1;
-                if mailbox.push(frame.clone(), now) == Push::Behind {
-                    behind.push((Arc::clone(mailbox), frame.clone()));
-                }
-            }
-        }
-        (sessions, behind)
-    }
-
-    /// Ends the sessions whose subscription the broker has ended: they would wait for nothing.
-    fn close(&self) {
-        let mut subscribers = self.subscribers.lock();
-        subscribers.closed = true;
-        for (_, subscriber) in subscribers.shapes.values().flatten() {
-            if let Some(mailbox) = subscriber.mailbox() {
-                mailbox.close(CloseReason::BrokerUnavailable);
-            }
-        }
-    }
-}
-
-impl Subscriber {
-    fn mailbox(&self) -> Option<&Arc<Mailbox>> {
-        match self {
-            Self::Session(mailbox) => Some(mailbox),
-            Self::Member(member) => Some(member.mailbox()),
-            Self::Revoked => None,
-        }
-    }
-}
-
 impl Seat {
     /// What it is a place at.
     pub(crate) fn destination(&self) -> &Destination {
         &self.fan.destination
+    }
+
+    /// The group that it is a place at, if it is at one.
+    pub(crate) fn group(&self) -> Option<&GroupName> {
+        self.fan.group.as_ref()
+    }
+
+    /// Messages come to the member from now on, unless it has been revoked meanwhile.
+    pub(crate) fn admit(&self) {
+        let mut subscribers = self.fan.subscribers.lock();
+        let shapes = &mut subscribers.shapes;
+        let place = shapes.get_mut(&self.shape).and_then(|of_shape| of_shape.get_mut(self.key));
+        if let Some(subscriber) = place
+            && let Subscriber::Newcomer(member) = subscriber
+        {
+            *subscriber = Subscriber::Member(Arc::clone(member));
+        }
+    }
+
+    /// Whether nothing will come any more, because who has it is no member.
+    pub(crate) fn is_revoked(&self) -> bool {
+        let subscribers = self.fan.subscribers.lock();
+        let of_shape = subscribers.shapes.get(&self.shape);
+        let subscriber = of_shape.and_then(|of_shape| of_shape.get(self.key));
+        matches!(subscriber, Some(Subscriber::Revoked))
     }
 }
 

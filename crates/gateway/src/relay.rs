@@ -188,6 +188,10 @@ impl Relay {
     pub(crate) fn hold(&mut self, opened: Opened) {
         let number = match opened {
             Opened::Shared { number, acknowledged, seat } => {
+                // Whoever revoked it when it was not held yet found nothing to end.
+                if let Some(group) = seat.revoked() {
+                    self.mailbox.end_subscriptions(group);
+                }
                 self.shared.push(SharedSubscription { number, acknowledged, seat });
                 Some(number)
             }

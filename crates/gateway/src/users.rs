@@ -37,6 +37,13 @@ use crate::mailbox::{Closing, Mailbox, Push};
 use crate::message_frame::{Shape, encode};
 use crate::metrics::Metrics;
 
+/// How many frames may wait for sessions that are behind before a message goes to no further session: what is on
+/// its way to clients is in their mailboxes, and hardly elsewhere, however many shapes they make up.
+const BEHIND_AT_ONCE: usize = 64;
+
+/// How many frames of a message are kept in case that another session has the same shape.
+const MADE: usize = 64;
+
 /// See the module.
 pub(crate) struct Users {
     metrics: Arc<Metrics>,
@@ -149,12 +156,12 @@ impl Users {
                     behind.push((Arc::clone(&session.mailbox), frame));
                 }
             }
+            if behind.len() >= BEHIND_AT_ONCE {
+                catch_up(&mut behind, now).await;
+            }
         }
         self.metrics.addressed(count);
-        while !behind.is_empty() {
-            tokio::task::yield_now().await;
-            behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
-        }
+        catch_up(&mut behind, now).await;
     }
 
     /// The sessions without STOMP that `of` names, which are in a group as soon as they are its members.
@@ -204,6 +211,14 @@ impl Users {
 }
 
 impl Registered {
+    /// One that no [`Users`] knows.
+    #[cfg(test)]
+    pub(crate) fn alone(id: SessionId, user: UserName, mailbox: Arc<Mailbox>) -> Arc<Self> {
+        let (attributes, heard) = (Attributes::new(), Mutex::default());
+        let joined = Mutex::new(Joined::BySubscribing);
+        Arc::new(Self { id, user, attributes, mailbox, heard, joined })
+    }
+
     pub(crate) fn id(&self) -> &SessionId {
         &self.id
     }
@@ -258,6 +273,14 @@ impl Drop for Hearing {
     }
 }
 
+/// Waits until these sessions have taken what they had no room for.
+async fn catch_up(behind: &mut Vec<(Arc<Mailbox>, Bytes)>, now: Instant) {
+    while !behind.is_empty() {
+        tokio::task::yield_now().await;
+        behind.retain(|(mailbox, frame)| mailbox.push(frame.clone(), now) == Push::Behind);
+    }
+}
+
 /// The frames of one message, each made when a subscriber of its shape is found.
 struct Frames {
     message: Message,
@@ -279,6 +302,9 @@ impl Frames {
             return frame.clone();
         }
         let frame = encode(shape, &self.message, self.redelivered, self.text);
+        if self.made.len() == MADE {
+            self.made.clear();
+        }
         self.made.insert(shape.clone(), frame.clone());
         frame
     }
@@ -291,3 +317,6 @@ pub(crate) fn message(destination: Destination, content: &Content) -> Message {
     message.headers.clone_from(&content.headers);
     message
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,8 @@ use super::who::Who;
 /// The key `rules` of `[access]`: a word, or a list of rules, which is written `[[access.rules]]`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Rules {
-    /// `"default"`: no rules; clients may SUBSCRIBE to topics and their own user destinations, and SEND
-    /// to the application.
+    /// `"default"`: no rules; clients may SUBSCRIBE to topics and their own user destinations, SEND to the
+    /// application, and use the groups they are in.
     #[default]
     Default,
     /// `"open"`: everybody may do everything.
@@ -50,7 +50,8 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Otherwise {
-    /// Clients may SUBSCRIBE to topics and their own user destinations, and SEND to the application.
+    /// Clients may SUBSCRIBE to topics and their own user destinations, SEND to the application, and use the
+    /// groups they are in.
     #[default]
     Default,
     /// It is refused.

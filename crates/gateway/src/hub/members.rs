@@ -8,7 +8,8 @@ use bytestring::ByteString;
 use cluster::Target;
 use futures_util::stream::{self, StreamExt};
 
-use super::{Fan, Hub, Subscriber};
+use super::Hub;
+use super::fan::{Fan, Subscriber};
 use crate::users::Registered;
 
 /// How many memberships are asked about side by side.
@@ -50,7 +51,7 @@ impl Fan {
     fn members(&self, targets: &[Target]) -> Vec<Arc<Registered>> {
         let subscribers = self.subscribers.lock();
         let members = subscribers.shapes.values().flatten().filter_map(|(_, one)| match one {
-            Subscriber::Member(member) => Some(member),
+            Subscriber::Newcomer(member) | Subscriber::Member(member) => Some(member),
             Subscriber::Session(_) | Subscriber::Revoked => None,
         });
         let mut members: Vec<_> = members
@@ -70,7 +71,7 @@ impl Fan {
         let gone: HashSet<_> = gone.iter().map(|member| member.id()).collect();
         let mut subscribers = self.subscribers.lock();
         for (_, subscriber) in subscribers.shapes.values_mut().flatten() {
-            if let Subscriber::Member(member) = subscriber
+            if let Subscriber::Newcomer(member) | Subscriber::Member(member) = subscriber
                 && gone.contains(member.id())
             {
                 *subscriber = Subscriber::Revoked;

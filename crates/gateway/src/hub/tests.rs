@@ -7,15 +7,19 @@ use std::task::{Context, Waker};
 use async_trait::async_trait;
 use broker::destination::Verb;
 use broker::{
-    BrokerState, Confirm, DeleteError, Destinations, Message, PublishError, PublisherId,
+    BrokerState, Confirm, DeleteError, Destinations, Message, MessageId, PublishError, PublisherId,
     QueueOptions, Subscription,
 };
 use broker_embedded::EmbeddedBroker;
+use bytes::Bytes;
 use bytestring::ByteString;
-use presence::{Boot, MemoryPresence};
+use cluster::{Addressed, Content};
+use presence::{Boot, Member, MemoryPresence, Presence, SessionId, UserName};
 use stomp::{Compat, Version};
+use tokio::sync::watch;
 
 use super::*;
+use crate::close::CloseReason;
 use crate::message_frame::Shown;
 use crate::transport::Framing;
 
@@ -75,6 +79,7 @@ impl Broker for Counting {
 
 struct Bench {
     broker: Arc<Counting>,
+    groups: Arc<MemoryPresence>,
     hub: Arc<Hub>,
 }
 
@@ -86,8 +91,9 @@ impl Bench {
         });
         let counting: Arc<dyn Broker> = Arc::<Counting>::clone(&broker);
         let groups = Arc::new(MemoryPresence::new(&Default::default(), Boot::generate()));
-        let hub = Arc::new(Hub::new(counting, groups, LINGER, Arc::new(Metrics::new())));
-        Self { broker, hub }
+        let asked: Arc<dyn Groups> = Arc::<MemoryPresence>::clone(&groups);
+        let hub = Arc::new(Hub::new(counting, asked, LINGER, Arc::new(Metrics::new())));
+        Self { broker, groups, hub }
     }
 
     async fn subscribe(
@@ -96,15 +102,31 @@ impl Bench {
         id: &'static str,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Seat, SubscribeError> {
-        let shape = Shape {
-            framing: Framing::WebSocket,
-            version: Version::V1_2,
-            compat: Compat::Footbridge,
-            subscription: Some(id.into()),
-            shown: Shown::AsSubscribed(destination.to_owned().into()),
-            acknowledged: false,
+        let (hub, shape) = (Arc::clone(&self.hub), shape(id, destination));
+        hub.subscribe(parse(destination), shape, Arc::clone(mailbox)).await
+    }
+
+    /// Subscribes a session of nobody in particular to a group, and lets it in.
+    async fn subscribe_member(&self, group: &GroupName, member: &Arc<Registered>) -> Seat {
+        let (hub, topic) = (Arc::clone(&self.hub), cluster::group(group).unwrap());
+        let shape = shape("s", "/group/g");
+        let seat = hub.subscribe_member(Destination::Topic(topic), shape, member, group.clone());
+        let seat = seat.await.unwrap();
+        seat.admit();
+        seat
+    }
+
+    async fn send_to_group(&self, group: &GroupName, body: &'static str) {
+        let content = Content {
+            id: MessageId::new(),
+            headers: Vec::new(),
+            body: Bytes::from_static(body.as_bytes()),
         };
-        Arc::clone(&self.hub).subscribe(parse(destination), shape, Arc::clone(mailbox)).await
+        let addressed =
+            Addressed { to: Vec::new(), path: ByteString::new(), audience: Vec::new(), content };
+        let topic = Destination::Topic(cluster::group(group).unwrap());
+        let message = Message::new(topic, Letter::Message(addressed).write());
+        self.broker.publish(PublisherId(1), message).await.unwrap().await.unwrap();
     }
 
     async fn publish(&self, destination: &str, body: impl Into<Bytes>) {
@@ -114,6 +136,17 @@ impl Bench {
 
     fn subscribed(&self) -> usize {
         self.broker.subscribed.load(Ordering::Relaxed)
+    }
+}
+
+fn shape(id: &'static str, destination: &str) -> Shape {
+    Shape {
+        framing: Framing::WebSocket,
+        version: Version::V1_2,
+        compat: Compat::Footbridge,
+        subscription: Some(id.into()),
+        shown: Shown::AsSubscribed(destination.to_owned().into()),
+        acknowledged: false,
     }
 }
 
@@ -262,4 +295,68 @@ async fn a_session_without_a_turn_is_waited_for_and_loses_nothing() {
         assert!(frame.ends_with(format!("\n\n{n:03}\0").as_bytes()), "{n}: {frame:?}");
     }
     assert_eq!(receive(&quick, MESSAGES).await, frames);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_membership_that_ends_with_its_time_ends_what_it_was_good_for() {
+    let bench = Bench::new();
+    let group = GroupName::new("g").unwrap();
+    let named = |user: &str| UserName::new(user).unwrap();
+    let registered = |user: &str| {
+        let id = SessionId::generate(bench.groups.boot());
+        Registered::alone(id, named(user), mailbox(1 << 20))
+    };
+    let (by_session, by_user, stays) = (registered("eve"), registered("ann"), registered("bob"));
+    let ending = [Member::Session(by_session.id().clone()), Member::User(named("ann"))];
+    let lifetime = Duration::from_secs(10);
+    bench.groups.add(&group, &ending, Some(lifetime)).await.unwrap();
+    let staying = [Member::User(named("bob"))];
+    bench.groups.add(&group, &staying, None).await.unwrap();
+    let all = [&by_session, &by_user, &stays];
+    let mut seats = Vec::new();
+    for member in all {
+        seats.push(bench.subscribe_member(&group, member).await);
+    }
+    bench.send_to_group(&group, "in time").await;
+    for member in all {
+        receive(member.mailbox(), 1).await;
+    }
+    tokio::time::sleep(lifetime + RECHECK).await;
+    bench.send_to_group(&group, "too late").await;
+    receive(stays.mailbox(), 1).await;
+    for (member, seat) in all.iter().zip(&seats) {
+        let mut frames = VecDeque::new();
+        let context = Context::from_waker(Waker::noop());
+        let taken = member.mailbox().take(&context, &mut frames);
+        let ended = if Arc::ptr_eq(member, &stays) {
+            Vec::new()
+        } else {
+            vec![Destination::Group("g".into())]
+        };
+        assert_eq!((frames.len(), taken.ended), (0, ended.clone()));
+        assert_eq!(seat.is_revoked(), !ended.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn however_many_shapes_there_are_few_frames_wait_outside_mailboxes() {
+    const SHAPES: usize = 10 * SHAPES_AT_ONCE;
+    let bench = Bench::new();
+    // No room beside the first frame, which is admitted to an empty mailbox.
+    let behind = mailbox(1);
+    let mut seats = Vec::new();
+    for n in 0..SHAPES {
+        let hub = Arc::clone(&bench.hub);
+        let shape = Shape { subscription: Some(n.to_string().into()), ..shape("", "/topic/a") };
+        seats.push(hub.subscribe(parse("/topic/a"), shape, Arc::clone(&behind)).await.unwrap());
+    }
+    bench.publish("/topic/a", "x").await;
+    // As often as it would take to encode all of them.
+    for _ in 0..2 * SHAPES {
+        tokio::task::yield_now().await;
+    }
+    // Each that waits holds the mailbox, as each subscriber does, and this test.
+    let waiting = Arc::strong_count(&behind) - SHAPES - 1;
+    assert!((1..=SHAPES_AT_ONCE).contains(&waiting), "{waiting}");
+    assert_eq!(receive(&behind, SHAPES).await.len(), SHAPES);
 }

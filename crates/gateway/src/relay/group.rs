@@ -32,7 +32,11 @@ pub(super) async fn subscribe(
     let seat = hub.subscribe_member(topic, shape, registered, group.clone()).await?;
     // Who was removed before the seat was there has been told of by nobody.
     members_only(node, registered, &group, Action::Subscribe).await?;
-    Ok(Seat::Hub(seat))
+    seat.admit();
+    match seat.is_revoked() {
+        true => Err(no_member(&group, Action::Subscribe)),
+        false => Ok(Seat::Hub(seat)),
+    }
 }
 
 /// Sends to those who are subscribed to a group.
@@ -65,14 +69,7 @@ async fn members_only(
 ) -> Result<(), Refused> {
     match registered.is_member(&*node.groups, group).await {
         Ok(true) => Ok(()),
-        // Whether there is such a group is nobody's affair but its members'.
-        Ok(false) => Err(Refused::titled(
-            Title::AccessRefused,
-            CloseReason::Forbidden,
-            format!(
-                "{action} to /group/{group} is for the group's members, and this session is none"
-            ),
-        )),
+        Ok(false) => Err(no_member(group, action)),
         Err(why) => Err(Refused::new(
             CloseReason::BrokerUnavailable,
             format!(
@@ -80,6 +77,15 @@ async fn members_only(
             ),
         )),
     }
+}
+
+/// Whether there is such a group is nobody's affair but its members'.
+fn no_member(group: &GroupName, action: Action) -> Refused {
+    Refused::titled(
+        Title::AccessRefused,
+        CloseReason::Forbidden,
+        format!("{action} to /group/{group} is for the group's members, and this session is none"),
+    )
 }
 
 fn named(name: &ByteString) -> Result<GroupName, Refused> {

@@ -27,4 +27,11 @@ impl Seat {
             (Self::User(hearing), destination) => hearing.is_to(destination),
         }
     }
+
+    /// The group whose messages do not come here any more, if it is one's.
+    pub(super) fn revoked(&self) -> Option<Destination> {
+        let Self::Hub(seat) = self else { return None };
+        let group = seat.group().filter(|_| seat.is_revoked())?;
+        Some(Destination::Group(group.as_str().into()))
+    }
 }

@@ -59,6 +59,7 @@ impl Registered {
         if matches!(self.is_member(&*node.groups, &group).await, Ok(true))
             && let Joined::In(seats) = &mut *self.joined.lock()
         {
+            seat.admit();
             seats.insert(group, seat);
         }
     }

@@ -158,11 +158,11 @@ impl Drop for Registration {
         let (node, registered) = (Arc::clone(&self.node), Arc::clone(&self.registered));
         // There is none when the process ends.
         let Ok(runtime) = Handle::try_current() else { return };
-        let unregister = self.node.tasks.track_future(async move {
+        let gone = self.node.tasks.track_future(async move {
             if let Err(error) = node.presence.unregister(registered.id()).await {
                 tracing::debug!(%error, "a session that has ended stays in presence for a while");
             }
         });
-        runtime.spawn(unregister);
+        runtime.spawn(gone);
     }
 }

@@ -18,7 +18,7 @@ use bytes::BytesMut;
 use cluster::{Nodes, Router};
 use futures_util::{SinkExt, StreamExt};
 use gateway::{Config, Gateway, Parts, application, plain};
-use presence::{Boot, Config as PresenceConfig, MemoryPresence, SessionId};
+use presence::{Boot, Config as PresenceConfig, Groups, MemoryPresence, SessionId};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use stomp::{Command, Decoder, Frame, Limits, Version, header};
@@ -122,7 +122,32 @@ impl Node {
         Self::start_behind(application, access, broker, config(), stomp, plain).await
     }
 
+    /// Starts a node, open to everything, that asks these groups, which are made of its presence.
+    pub(crate) async fn start_among(
+        groups: impl FnOnce(Arc<MemoryPresence>) -> Arc<dyn Groups>,
+    ) -> Self {
+        let broker = Arc::new(EmbeddedBroker::new(broker_embedded::Config::default()));
+        let access = access::Config { rules: Rules::Open, ..access::Config::default() };
+        let stomp = stomp::Config { max_frames_per_second: 0, ..stomp::Config::default() };
+        let application = Arc::new(application::NoApplication);
+        let plain = plain::Config::default();
+        Self::start_whole(groups, application, access, broker, config(), stomp, plain).await
+    }
+
     async fn start_behind(
+        application: Arc<dyn application::Application>,
+        access: access::Config,
+        broker: Arc<dyn Broker>,
+        config: Config,
+        stomp: stomp::Config,
+        plain: plain::Config,
+    ) -> Self {
+        let groups = |presence: Arc<MemoryPresence>| -> Arc<dyn Groups> { presence };
+        Self::start_whole(groups, application, access, broker, config, stomp, plain).await
+    }
+
+    async fn start_whole(
+        groups: impl FnOnce(Arc<MemoryPresence>) -> Arc<dyn Groups>,
         application: Arc<dyn application::Application>,
         access: access::Config,
         broker: Arc<dyn Broker>,
@@ -133,8 +158,8 @@ impl Node {
         let destinations = Destinations::default();
         let presence = Arc::new(MemoryPresence::new(&PresenceConfig::default(), Boot::generate()));
         let nodes = Arc::new(Nodes::alone(broker.clone(), presence.clone(), ANNOUNCER));
-        let (who, groups) = (presence.clone(), presence.clone());
-        let router = Router::new(broker.clone(), who, groups, nodes.clone());
+        let groups = groups(presence.clone());
+        let router = Router::new(broker.clone(), presence.clone(), groups.clone(), nodes.clone());
         let gateway = Gateway::bind(Parts {
             config,
             stomp,
@@ -144,7 +169,7 @@ impl Node {
             destinations,
             broker,
             presence: presence.clone(),
-            groups: presence.clone(),
+            groups,
             nodes,
             application,
         })

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use access::rules::Config as Rules;
 use async_trait::async_trait;
 use broker::destination::Verb;
+use broker::internal::MARK;
 use broker::{
     Argument, Broker, BrokerState, Confirm, ConfirmError, DeleteError, Delivery, Destination,
     Destinations, Feed, Message, Outcome, PublishError, PublisherId, QueueOptions, Settle,
@@ -60,7 +61,7 @@ pub(crate) fn to(destination: &str, body: &'static str) -> Message {
 }
 
 fn is_for_nodes(destination: &Destination) -> bool {
-    matches!(destination, Destination::Topic(topic) if *topic.prefix() == *cluster::NODES)
+    matches!(destination, Destination::Topic(topic) if topic.prefix().starts_with(MARK))
 }
 
 impl Recorder {
