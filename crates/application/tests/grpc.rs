@@ -289,6 +289,13 @@ async fn so_many_calls_are_in_flight_and_one_more_waits_or_is_refused() {
     for _ in 0..2 {
         assert!(matches!(soon(one.seen.recv()).await, Some(Seen::Message { .. })));
     }
+    soon(async {
+        // What is seen is about to be counted.
+        while gate.most.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     gate.gate.add_permits(6);
     while let Some(answered) = soon(calls.join_next()).await {
         assert_eq!(answered.unwrap(), Ok(Vec::new()));

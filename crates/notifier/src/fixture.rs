@@ -90,7 +90,7 @@ impl Fixture {
 
     pub(crate) fn metrics(&self) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
-        self.node.metrics.register(&mut registry);
+        self.node.metrics.register(registry.sub_registry_with_prefix("notifier"));
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
     }

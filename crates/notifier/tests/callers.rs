@@ -267,8 +267,7 @@ async fn a_certificate_opens_what_the_roles_of_its_names_may_call() {
         let mut client = NotificationsClient::new(channel);
         let status = patiently(client.publish(text("/topic/a", "x"))).await.unwrap_err();
         // How far a client gets before it hears of it is its library's affair; it is no answer of ours.
-        let transport = [Code::Unavailable, Code::Unknown, Code::Cancelled];
-        assert!(transport.contains(&status.code()), "{status:?}");
+        assert!(std::error::Error::source(&status).is_some(), "{status:?}");
     }
     // Others are served as before.
     let channel = files.channel(&node, Some(files.certify("boss", &[])));
