@@ -243,6 +243,9 @@ fn the_application_gets_the_path_as_written() {
     assert_eq!(send("/app/a/b"), app("a/b"));
     assert_eq!(subscribe("/app/~/a%2Fb.*"), app("~/a%2Fb.*"));
     assert!(matches!(refused("/app/"), Problem::Unnamed { .. }));
+    for path in ["/app//a", "/app/a/", "/app/a//b"] {
+        assert_eq!(refused(path), Problem::EmptyWord);
+    }
 }
 
 #[test]

@@ -63,8 +63,11 @@ impl Destinations {
             Kind::TempQueue => Err(Problem::ReplyToOnly { verb, kind }),
             Kind::User => self.user(prefix, rest, verb).map(Destination::User),
             Kind::App => {
-                let path = something(prefix, kind, rest)?.into();
-                Ok(Destination::App(App { prefix: prefix.clone(), path }))
+                let path = something(prefix, kind, rest)?;
+                if path.split('/').any(str::is_empty) {
+                    return Err(Problem::EmptyWord);
+                }
+                Ok(Destination::App(App { prefix: prefix.clone(), path: path.into() }))
             }
             // The table does not hand these out.
             Kind::Off => Err(Problem::Unknown { prefixes: self.listed(|_| true) }),
