@@ -139,7 +139,8 @@ async fn what_is_sent_to_its_session_user_groups_or_to_all_reaches_it() {
     let to_session = router.to_sessions(SERVICE, &[id], &outbound("session")).await.unwrap();
     to_session.confirm.await.unwrap();
     assert_eq!(text(&mut plain).await, "session");
-    let to_user = router.to_users(SERVICE, &[ann.clone()], &outbound("user")).await.unwrap();
+    let to_user =
+        router.to_users(SERVICE, std::slice::from_ref(&ann), &outbound("user")).await.unwrap();
     to_user.confirm.await.unwrap();
     assert_eq!(text(&mut plain).await, "user");
     router.to_all(SERVICE, &outbound(&b"\xfe"[..])).await.unwrap().await.unwrap();
