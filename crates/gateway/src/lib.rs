@@ -49,6 +49,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::Access;
 use broker::{Broker, Destinations, PublisherId};
@@ -63,6 +64,9 @@ pub use self::close::CloseReason;
 pub use self::config::{AckScope, Config, Invalid};
 use self::listener::Listeners;
 use self::node::{Node, Sessions};
+
+/// How long taking leave of the other nodes may take: they notice by themselves, if later.
+const LEAVE: Duration = Duration::from_secs(4);
 
 /// As whom a node tells who comes and goes. Sessions are numbered from 0.
 const TELLER: PublisherId = PublisherId(u64::MAX - 1);
@@ -191,15 +195,21 @@ impl Gateway {
         left.cancel();
         // No announcement may come behind the good-bye.
         let _ = nodes.await;
-        if let Err(error) = node.nodes.good_bye().await {
-            tracing::debug!(%error, "the other nodes will notice");
+        let leave = async {
+            if let Err(error) = node.nodes.good_bye().await {
+                tracing::debug!(%error, "the other nodes will notice");
+            }
+            // Last: whoever sends to these sessions until then sends to this node, which knows that they
+            // are gone.
+            if let Err(error) = node.presence.leave().await {
+                tracing::warn!(%error, "the other nodes will clear away this node's sessions");
+            }
+            told.cancel();
+            let _ = events.await;
+        };
+        if tokio::time::timeout(LEAVE, leave).await.is_err() {
+            tracing::warn!("stopping without a good-bye to the other nodes: they will notice");
         }
-        // Last: whoever sends to these sessions until then sends to this node, which knows that they are gone.
-        if let Err(error) = node.presence.leave().await {
-            tracing::warn!(%error, "the other nodes will clear away this node's sessions");
-        }
-        told.cancel();
-        let _ = events.await;
         inlet.abort();
         clock.abort();
     }
