@@ -10,6 +10,7 @@
 pub(crate) mod cluster;
 mod guarded;
 pub(crate) mod session;
+pub(crate) mod traffic;
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
