@@ -7,7 +7,10 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+pub(crate) mod cluster;
 mod guarded;
+pub(crate) mod session;
+pub(crate) mod traffic;
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;

@@ -22,6 +22,8 @@ pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     decoder: Decoder,
     input: BytesMut,
+    /// Its id.
+    session: String,
 }
 
 /// Why there is no session, or no more of it.
@@ -59,22 +61,43 @@ impl Client {
     /// # Errors
     /// When the server is not there, or says no.
     pub async fn connect(url: &str) -> Result<Client, ClientError> {
+        Client::connect_with(url, &[(header::HEART_BEAT, "10000,10000")]).await
+    }
+
+    /// Opens a session with these headers in its CONNECT, besides those that every one has.
+    ///
+    /// # Errors
+    /// When the server is not there, or says no.
+    pub async fn connect_with(url: &str, headers: &[(&str, &str)]) -> Result<Client, ClientError> {
         let no_url = |_| ClientError::Url(url.to_owned());
         let mut request = url.into_client_request().map_err(no_url)?;
         let host = request.uri().host().unwrap_or_default().to_owned();
         let protocol = HeaderValue::from_static("v12.stomp");
         request.headers_mut().insert("sec-websocket-protocol", protocol);
         let (socket, _) = tokio_tungstenite::connect_async_with_config(request, None, true).await?;
-        let mut client = Client { socket, decoder: Decoder::new(LIMITS), input: BytesMut::new() };
-        let connect = Frame::new(Command::Connect)
+        let (decoder, input) = (Decoder::new(LIMITS), BytesMut::new());
+        let mut client = Client { socket, decoder, input, session: String::new() };
+        let mut connect = Frame::new(Command::Connect)
             .with_header(header::ACCEPT_VERSION, "1.2")
-            .with_header(header::HOST, host)
-            .with_header(header::HEART_BEAT, "10000,10000");
+            .with_header(header::HOST, host);
+        for (name, value) in headers {
+            connect = connect.with_header(*name, *value);
+        }
         client.send(&connect).await?;
         match client.next().await? {
-            frame if frame.command == Command::Connected => Ok(client),
+            frame if frame.command == Command::Connected => {
+                let session = frame.header(header::SESSION).map(ToString::to_string);
+                client.session = session.unwrap_or_default();
+                Ok(client)
+            }
             frame => Err(ClientError::Unexpected(frame.command)),
         }
+    }
+
+    /// The session's id, as the server said it.
+    #[must_use]
+    pub fn session(&self) -> &str {
+        &self.session
     }
 
     /// Sends a frame.
