@@ -25,6 +25,7 @@ use warp::http::StatusCode;
 
 use self::broker_metrics::BrokerMetrics;
 use self::presence_metrics::PresenceMetrics;
+pub(crate) use self::presence_metrics::RedisMetrics;
 use self::process_metrics::ProcessMetrics;
 pub(crate) use self::readiness::Readiness;
 

@@ -10,6 +10,7 @@ mod config;
 mod dev;
 mod example;
 mod file_limit;
+mod grpc;
 mod listen;
 mod log;
 mod send;
@@ -17,6 +18,7 @@ mod serve_gateway;
 mod serve_notifier;
 mod serving;
 mod token;
+mod users;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ enum Command {
     Send(send::Command),
     /// Print the messages that arrive at destinations.
     Listen(listen::Command),
+    /// List who is online: every session, or those of some users.
+    Users(users::Command),
     /// Measure a STOMP-over-WebSocket server, this one or any other.
     Bench(bench::Command),
     /// Make a token, or say what is in one and whether it would be accepted.
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Command::Notifier(command) => command.run(),
         Command::Send(command) => command.run(),
         Command::Listen(command) => command.run(),
+        Command::Users(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::CheckConfig(command) => command.run(),

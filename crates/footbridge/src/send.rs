@@ -15,7 +15,10 @@ use crate::client::Target;
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "footbridge send [OPTIONS] <DESTINATION> [BODY]",
-    after_help = "Each message is confirmed by the server before the command ends."
+    after_help = "Each message is confirmed by the server before the command ends. With --user, --session, --group or --all \
+                  the destination is one within the users, such as /queue/news for those who are subscribed to \
+                  /user/queue/news, and the answer says how many sessions there were. With --group it may be left out: \
+                  then the message goes to those who are subscribed to /group/NAME."
 )]
 pub(crate) struct Command {
     #[command(flatten)]
@@ -28,6 +31,8 @@ pub(crate) struct Command {
     /// With --grpc: the token that says who calls, where services are asked for one.
     #[arg(long, env = "FOOTBRIDGE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
+    #[command(flatten)]
+    recipients: RecipientOptions,
     /// A header, as name:value; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -42,6 +47,45 @@ pub(crate) struct Command {
     destination: Option<String>,
     /// The body; without it and without --file each line of standard input is a message.
     body: Option<String>,
+}
+
+/// Whom it is for; with --grpc only, and of one kind.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false, requires = "grpc")]
+struct RecipientOptions {
+    /// With --grpc: to all sessions of a user; may be repeated.
+    #[arg(long = "user", value_name = "NAME")]
+    users: Vec<String>,
+    /// With --grpc: to one session, whose id `footbridge users` tells; may be repeated.
+    #[arg(long = "session", value_name = "ID")]
+    sessions: Vec<String>,
+    /// With --grpc: to the members of a group; may be repeated.
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
+    /// With --grpc: to every session there is.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Whom messages are for, where that does not stand in their destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Recipients {
+    Users(Vec<String>),
+    Sessions(Vec<String>),
+    Groups(Vec<String>),
+    All,
+}
+
+impl RecipientOptions {
+    fn recipients(self) -> Option<Recipients> {
+        let Self { users, sessions, groups, all } = self;
+        match () {
+            () if !users.is_empty() => Some(Recipients::Users(users)),
+            () if !sessions.is_empty() => Some(Recipients::Sessions(sessions)),
+            () if !groups.is_empty() => Some(Recipients::Groups(groups)),
+            () => all.then_some(Recipients::All),
+        }
+    }
 }
 
 /// What all messages of one call have in common.
@@ -73,10 +117,20 @@ impl Command {
                 let body = self.destination.replace(destination);
                 too_many = std::mem::replace(&mut self.body, body);
             }
-            url.unwrap_or_else(grpc::default_url)
+            url.unwrap_or_else(crate::grpc::default_url)
         });
-        let Some(destination) = self.destination else {
-            bail!("where to? Give a destination, such as /topic/public");
+        let recipients = self.recipients.recipients();
+        let mut destination = self.destination;
+        if let Some(Recipients::Groups(_)) = recipients
+            && self.body.is_none()
+        {
+            // One word alone is the body, unless it is a destination.
+            self.body = destination.take_if(|word| !word.starts_with('/'));
+            destination.get_or_insert_default();
+        }
+        let Some(destination) = destination else {
+            let example = recipients.map_or("/topic/public", |_| "/queue/news");
+            bail!("where to? Give a destination, such as {example}");
         };
         let bodies = match (self.body, self.file, too_many) {
             (_, _, Some(word)) | (Some(word), Some(_), _) => {
@@ -93,7 +147,9 @@ impl Command {
         let (content_type, headers) = (self.content_type, self.headers);
         let envelope = Envelope { destination, content_type, headers };
         match url {
-            Some(url) => grpc::send(&url, self.token.as_deref(), envelope, bodies).await,
+            Some(url) => {
+                grpc::send(&url, self.token.as_deref(), recipients, envelope, bodies).await
+            }
             None => stomp::send(&self.target, &envelope, bodies).await,
         }
     }

@@ -11,7 +11,7 @@ use gateway::{Gateway, Parts};
 use presence::{Boot, Presence, RedisPresence};
 use tokio::time::Instant;
 
-use crate::admin::{Admin, Readiness};
+use crate::admin::{Admin, Readiness, RedisMetrics};
 use crate::config::{Config, Role, environment};
 use crate::file_limit;
 use crate::serving::{self, Stopped};
@@ -51,6 +51,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
+    admin.registry().register_collector(Box::new(RedisMetrics(presence.clone())));
     let nodes = Nodes::of_gateway(broker.clone(), presence.clone(), serving::ANNOUNCER);
     let application = serving::application(&config.application, &destinations, broker.clone())?;
     let gateway = Gateway::bind(Parts {

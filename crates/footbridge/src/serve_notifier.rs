@@ -10,7 +10,7 @@ use notifier::{Notifier, Parts};
 use presence::{Boot, Presence, RedisPresence};
 use tokio::time::Instant;
 
-use crate::admin::{Admin, Readiness};
+use crate::admin::{Admin, Readiness, RedisMetrics};
 use crate::config::{Config, Role, environment};
 use crate::serving::{self, Stopped};
 
@@ -46,6 +46,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
+    admin.registry().register_collector(Box::new(RedisMetrics(presence.clone())));
     let nodes = Arc::new(Nodes::of_sender(broker.clone(), presence.clone()));
     let (running, until) = (nodes.clone(), stopping.clone());
     tokio::spawn(async move { running.run(until).await });

@@ -253,3 +253,113 @@ fn a_node_whose_log_nobody_reads_serves_and_stops() {
     kill(Pid::from_raw(node.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(node.wait().unwrap().code(), Some(0));
 }
+
+#[tokio::test]
+async fn users_sessions_groups_and_all_are_reached_and_counted() {
+    let (node, websocket, grpc) = dev().await;
+    let listen = |user: &str, count: &str| {
+        let own = ["/user/queue/news", "/user/queue/ready"];
+        Settings::of(
+            &[&["listen", "--url", &websocket, "--login", user, "-n", count], &own[..]].concat(),
+        )
+    };
+    let ann = listen("ann", "4").spawn();
+    let bob = listen("bob", "3").spawn();
+    node.wait_metric("gateway_subscriptions", 4.0).await;
+    let send = async |arguments: &[&str]| {
+        let sent = Settings::of(&[&["send", "--grpc", &grpc], arguments].concat()).run().await;
+        assert_eq!((sent.code, &*sent.err), (0, ""), "{arguments:?}");
+        sent.out
+    };
+    let both = ["--user", "ann", "--user", "bob", "--user", "eve"];
+    let told = send(&[&both[..], &["/queue/news", "to both"]].concat()).await;
+    assert_eq!(told, "2 sessions on 1 node (ann 1, bob 1, eve 0)\n");
+    assert_eq!(send(&["--all", "/queue/news", "to all"]).await, "2 sessions on 1 node\n");
+    assert_eq!(send(&["--user", "eve", "/queue/news", "to nobody"]).await, "no session\n");
+
+    let online = Settings::of(&["users", "--grpc", &grpc]).run().await;
+    assert_eq!(online.code, 0, "{}", online.err);
+    let rows: Vec<Vec<_>> = online.out.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows[0], ["USER", "SESSION", "NODE", "SINCE", "ADDRESS", "DEVICE"]);
+    assert_eq!(rows[1..].iter().map(|row| row[0]).collect::<Vec<_>>(), ["ann", "bob"]);
+    assert!(rows[1][1].starts_with(&rows[2][1][..8]), "one node: {rows:?}");
+    assert!(rows[1][3].ends_with('Z') && rows[1][4].contains("127.0.0.1"), "{rows:?}");
+    let some = Settings::of(&["users", "--grpc", &grpc, "bob", "eve"]).run().await;
+    assert_eq!((some.code, &*some.err), (1, "error: not online: eve\n"));
+    assert!(some.out.lines().nth(1).is_some_and(|row| row.starts_with("bob\t")), "{}", some.out);
+
+    let one = send(&["--session", rows[1][1], "/queue/news", "to one"]).await;
+    assert_eq!(one, "1 session on 1 node\n");
+    // Nobody is a member.
+    assert_eq!(send(&["--group", "g", "hello"]).await, "no session\n");
+    assert_eq!(send(&["--group", "g", "/queue/news", "hello"]).await, "no session\n");
+
+    // Each line has an answer of its own.
+    let mut lines = Settings::of(&["send", "--grpc", &grpc, "--all", "/queue/ready"]).spawn();
+    lines.line("last").await;
+    assert_eq!(lines.ended().await.out, "2 sessions on 1 node\n");
+    let heard = ann.ended().await.out;
+    let bodies = |texts: &[&str]| {
+        texts.iter().map(|text| format!("/user/queue/news\t{text}\n")).collect::<String>()
+    };
+    let last = "/user/queue/ready\tlast\n";
+    assert_eq!(heard, bodies(&["to both", "to all", "to one"]) + last);
+    assert_eq!(bob.ended().await.out, bodies(&["to both", "to all"]) + last);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn recipients_are_of_one_kind_and_services_alone_name_them() {
+    let (node, _, grpc) = dev().await;
+    for (arguments, code, text) in [
+        (vec!["send", "--user", "ann", "/queue/a", "x"], 2, "--grpc"),
+        (
+            vec!["send", "--grpc", &grpc, "--user", "a", "--all", "/queue/a", "x"],
+            2,
+            "cannot be used",
+        ),
+        (vec!["send", "--grpc", &grpc, "--user", "a"], 1, "such as /queue/news"),
+        (vec!["send", "--grpc", &grpc, "--user", "a", "/user/queue/a", "x"], 1, "leave /user out"),
+        (
+            vec!["send", "--grpc", &grpc, "--session", "a", "/queue/a", "x"],
+            1,
+            "sessions.sessions[0]",
+        ),
+        (vec!["users", "--grpc", "http://127.0.0.1:9"], 1, "nobody listens at"),
+    ] {
+        let failed = Settings::of(&arguments).run().await;
+        assert_eq!(failed.code, code, "{arguments:?}: {}", failed.err);
+        assert!(failed.err.contains(text), "{arguments:?}: {}", failed.err);
+    }
+    node.stop().await;
+}
+
+/// The figures are another matter; here all that is sent must arrive, and once.
+#[tokio::test]
+async fn sends_to_users_are_measured_beside_a_topic() {
+    let (node, websocket, grpc) = dev().await;
+    let load =
+        ["--users", "20", "--messages", "200", "--warm-up", "20", "--pairs", "2", "--json", "-"];
+    let measured = [&["bench", "users"], &load[..]].concat();
+    for server in [vec![], vec!["--url", &websocket, "--grpc", &grpc]] {
+        let measured = Settings::of(&[&measured[..], &server].concat()).run().await;
+        assert_eq!(measured.code, 0, "{}", measured.err);
+        let report: serde_json::Value = serde_json::from_str(&measured.out).unwrap();
+        for (side, name) in [(0, "users"), (1, "topic")] {
+            let side = &report["sides"][side];
+            assert_eq!(side["name"], name);
+            assert_eq!(side["runs"].as_array().unwrap().len(), 2);
+            for run in side["runs"].as_array().unwrap() {
+                for (figure, value) in [("messages", 200.0), ("lost", 0.0), ("miscounted", 0.0)] {
+                    assert_eq!(run[figure], value, "{name} {figure}: {report}");
+                }
+                assert!(run["messages_per_s"].as_f64().unwrap() > 0.0);
+            }
+        }
+        assert!(report["ratio"]["messages_per_s"].as_f64().unwrap() > 0.0);
+    }
+    let alone = Settings::of(&[&measured[..], &["--url", &websocket]].concat()).run().await;
+    assert_eq!(alone.code, 1);
+    assert!(alone.err.contains("Give --grpc"), "{}", alone.err);
+    node.stop().await;
+}

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use super::Common;
 use super::process::Process;
-use super::report::{Report, progress};
+use super::report::{Named as _, Report, progress};
 use super::run::{Run, Work};
 use super::sessions::{Plan, Sessions};
 use super::subject::{Side, Subject};

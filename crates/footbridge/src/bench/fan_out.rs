@@ -24,7 +24,7 @@ use super::floor::Floor;
 use super::message::{STAMP, Stamp};
 use super::pace::{Clock, Pace, Schedule};
 use super::process::Process;
-use super::report::{Report, progress};
+use super::report::{Named as _, Report, progress};
 use super::run::{Run, Work};
 use super::sessions::{Plan, Sessions};
 use super::subject::{Side, Subject};

@@ -1,6 +1,6 @@
 //! `footbridge bench`: measures any server that speaks STOMP over WebSocket.
 //!
-//! `fan-out`, `idle` and `connect` each start what they measure, or are given a URL, and end with
+//! `fan-out`, `idle`, `connect` and `users` each start what they measure, or are given a URL, and end with
 //! a table. The generator runs on one thread and is meant to cost less than any server; its own
 //! CPU stands in every report.
 //!
@@ -17,6 +17,7 @@ mod floor;
 mod frame;
 mod idle;
 mod message;
+mod outflow;
 mod pace;
 mod process;
 mod report;
@@ -25,6 +26,7 @@ mod sessions;
 mod subject;
 mod tally;
 mod target;
+mod users;
 
 use std::path::PathBuf;
 
@@ -36,8 +38,9 @@ use fan_out::FanOut;
 use idle::Idle;
 use process::Process;
 use target::Login;
+use users::Users;
 
-/// Measures a server: fan-out, idle sessions, or opening sessions
+/// Measures a server: fan-out, idle sessions, opening sessions, or sends to users
 #[derive(Debug, clap::Args)]
 pub(crate) struct Command {
     #[command(subcommand)]
@@ -49,6 +52,7 @@ enum Measurement {
     FanOut(FanOut),
     Idle(Idle),
     Connect(Connect),
+    Users(Users),
     #[command(hide = true)]
     FloorServer(floor::Arguments),
 }
@@ -80,6 +84,7 @@ impl Measurement {
             Self::FanOut(fan_out) => (fan_out.run().await?, &fan_out.common),
             Self::Idle(idle) => (idle.run().await?, &idle.common),
             Self::Connect(connect) => (connect.run().await?, &connect.common),
+            Self::Users(users) => (users.run().await?, &users.common),
             Self::FloorServer(_) => return Ok(()),
         };
         report.publish(common.json.as_deref())?;
@@ -157,6 +162,7 @@ mod tests {
             Measurement::FanOut(fan_out) => fan_out.common,
             Measurement::Idle(idle) => idle.common,
             Measurement::Connect(connect) => connect.common,
+            Measurement::Users(users) => users.common,
             Measurement::FloorServer(_) => panic!("not a measurement"),
         })
     }
@@ -180,6 +186,8 @@ mod tests {
         }
         let both = parse("fan-out --url ws://a/ws --against ws://b/ws --floor");
         assert_eq!(both.unwrap_err(), ErrorKind::ArgumentConflict);
+        let lone = parse("users --grpc http://a");
+        assert_eq!(lone.unwrap_err(), ErrorKind::MissingRequiredArgument);
         for lone in ["--process a=1", "--against ws://b/ws", "--against-process b=1"] {
             let refused = parse(&format!("connect {lone}"));
             assert_eq!(refused.unwrap_err(), ErrorKind::MissingRequiredArgument, "{lone}");

@@ -11,10 +11,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::run::{Figure, GENERATOR_SHARE, Run, median, medians, to_map, value};
-use super::subject::Side;
 
 /// From this share of one core on, the generator limits what it measures.
 const BUSY_GENERATOR: f64 = 90.0;
+
+/// One of the things that are compared.
+pub(super) trait Named: Copy {
+    /// What the report calls it.
+    fn name(self) -> &'static str;
+}
 
 /// All runs of a command.
 #[derive(Debug)]
@@ -26,12 +31,12 @@ pub(super) struct Report {
 
 impl Report {
     /// Measures each side in turn, `pairs` times.
-    pub(super) async fn measure(
+    pub(super) async fn measure<Side: Named>(
         command: &'static str,
         parameters: &impl serde::Serialize,
         pairs: u32,
         sides: &[Side],
-        measure: impl AsyncFn(Side) -> anyhow::Result<Run>,
+        mut measure: impl AsyncFnMut(Side) -> anyhow::Result<Run>,
     ) -> anyhow::Result<Self> {
         let parameters = serde_json::to_value(parameters)?;
         let mut runs: Vec<_> = sides.iter().map(|side| (side.name(), Vec::new())).collect();

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use super::Common;
 use super::floor::{Floor, PUBLISH_PATH};
 use super::process::Process;
+use super::report::Named;
 use super::target::{Login, Target};
 
 /// How long a child may take until it is ready.
@@ -46,9 +47,10 @@ impl Side {
         let other = (!common.against.is_empty()).then_some(Self::Other);
         [Self::Server].into_iter().chain(other).chain(floor.map(Self::Floor)).collect()
     }
+}
 
-    /// What the report calls it.
-    pub(super) fn name(self) -> &'static str {
+impl Named for Side {
+    fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Other => "other",
@@ -66,6 +68,8 @@ pub(super) struct Subject {
     pub(super) publish: Vec<Target>,
     /// Whose CPU and memory count. Empty for a URL without `--process`.
     pub(super) processes: Vec<Process>,
+    /// Where services call it, if it was started here.
+    pub(super) grpc: Option<String>,
     _child: Option<Running>,
 }
 
@@ -95,16 +99,16 @@ impl Subject {
         let targets: Vec<_> =
             urls.iter().map(|url| Target::new(url, login)).collect::<Result<_, _>>()?;
         let processes = processes.to_vec();
-        Ok(Self { publish: targets.clone(), targets, processes, _child: None })
+        Ok(Self { publish: targets.clone(), targets, processes, grpc: None, _child: None })
     }
 
     async fn dev(common: &Common) -> anyhow::Result<Self> {
-        let (listen, admin) = (free_address()?, free_address()?);
+        let (listen, admin, grpc) = (free_address()?, free_address()?, free_address()?);
         let mut log = tempfile::tempfile().context("cannot make a file for the server's log")?;
         let mut child = Running(
             Command::new(std::env::current_exe()?)
                 .args(["dev", "--listen", &listen.to_string(), "--admin", &admin.to_string()])
-                .args(["--grpc", "127.0.0.1:0"])
+                .args(["--grpc", &grpc.to_string()])
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log.try_clone()?)
@@ -122,7 +126,8 @@ impl Subject {
         }
         let targets = vec![Target::new(&format!("ws://{listen}/ws"), &common.login)?];
         let processes = vec![Process { name: "footbridge".to_owned(), pid: child.0.id() }];
-        Ok(Self { publish: targets.clone(), targets, processes, _child: Some(child) })
+        let grpc = Some(format!("http://{grpc}"));
+        Ok(Self { publish: targets.clone(), targets, processes, grpc, _child: Some(child) })
     }
 
     fn floor(floor: Floor, common: &Common) -> anyhow::Result<Self> {
@@ -146,6 +151,7 @@ impl Subject {
             targets: vec![Target::new(&format!("{address}/ws"), &common.login)?],
             publish: vec![Target::new(&format!("{address}{PUBLISH_PATH}"), &common.login)?],
             processes,
+            grpc: None,
             _child: Some(child),
         })
     }

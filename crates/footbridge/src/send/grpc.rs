@@ -1,47 +1,77 @@
-//! Sending as a service does: one stream of publishes, many on their way at once, each with its answer.
+//! Sending as a service does: one stream of messages, many on their way at once, each with its answer.
 
-use std::io;
 use std::pin::pin;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use futures_util::stream;
+use anyhow::{Context, bail};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use proto::v1::message::Body;
 use proto::v1::notifications_client::NotificationsClient;
-use proto::v1::publish_stream_response::Outcome;
-use proto::v1::{Failure, Header, Message, PublishRequest};
+use proto::v1::send_request::To;
+use proto::v1::{
+    Failure, Header, Message, PublishRequest, PublishStreamResponse, SendRequest, SendResponse,
+    SendStreamResponse, SendToAllRequest, SendToGroupRequest, SendToSessionRequest,
+    SendToUserRequest, publish_stream_response, send_stream_response,
+};
 use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{Bodies, Envelope};
-
-/// Where `footbridge notifier` and `footbridge dev` listen.
-const DEFAULT_URL: &str = "http://127.0.0.1:50051";
-
-/// How long to wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::{Bodies, Envelope, Recipients};
+use crate::grpc::{Notifier, reason, shown};
 
 /// Requests that were read and wait to be written; beyond it the input is not read.
 const WAITING: usize = 64;
 
-/// The URL where none is given.
-pub(super) fn default_url() -> String {
-    std::env::var("FOOTBRIDGE_GRPC").unwrap_or_else(|_| DEFAULT_URL.to_owned())
-}
-
-/// Publishes everything and says what failed. What failed does not keep the rest from being sent.
+/// Sends everything and says what failed. What failed does not keep the rest from being sent.
 pub(super) async fn send(
     url: &str,
     token: Option<&str>,
+    to: Option<Recipients>,
     envelope: Envelope,
-    mut bodies: Bodies,
+    bodies: Bodies,
 ) -> anyhow::Result<()> {
-    let authorization = token.map(authorization).transpose()?;
-    let envelope = Message::try_from(&envelope).map(|message| (envelope.destination, message))?;
-    let mut client = connect(url).await?;
+    let message = Message::try_from(&envelope)?;
+    let destination = envelope.destination;
+    let notifier = Notifier::connect(url, token).await?;
+    let mut client = NotificationsClient::new(notifier.channel());
+    match to {
+        None => {
+            let request = |body| PublishRequest {
+                destination: destination.clone(),
+                message: Some(with_body(&message, body)),
+            };
+            let call = async |requests| client.publish_stream(requests).await;
+            let read = |answer: PublishStreamResponse| match answer.outcome {
+                Some(publish_stream_response::Outcome::Failure(failure)) => Err(failure),
+                _ => Ok(()),
+            };
+            send_all(&notifier, bodies, request, call, read).await
+        }
+        Some(to) => {
+            let request = |body| to.request(&destination, with_body(&message, body));
+            let call = async |requests| client.send_stream(requests).await;
+            let read = |answer: SendStreamResponse| match answer.outcome {
+                Some(send_stream_response::Outcome::Failure(failure)) => Err(failure),
+                Some(send_stream_response::Outcome::Sent(sent)) => {
+                    show(&sent);
+                    Ok(())
+                }
+                None => Ok(()),
+            };
+            send_all(&notifier, bodies, request, call, read).await
+        }
+    }
+}
+
+/// Makes each body a request of one stream, and reads every answer.
+async fn send_all<R: Send + 'static, A>(
+    notifier: &Notifier,
+    mut bodies: Bodies,
+    request: impl Fn(Vec<u8>) -> R,
+    call: impl AsyncFnOnce(Request<BoxStream<'static, R>>) -> Result<Response<Streaming<A>>, Status>,
+    read: impl Fn(A) -> Result<(), Failure>,
+) -> anyhow::Result<()> {
+    let url = notifier.url();
     let many = matches!(bodies, Bodies::Lines(_));
     let (requests, waiting) = mpsc::channel(WAITING);
     let (mut sent, mut answered, mut failed) = (0_u64, 0_u64, 0_u64);
@@ -49,7 +79,7 @@ pub(super) async fn send(
     let ended = {
         let feed = async {
             while let Some(body) = bodies.next().await? {
-                if requests.send(request(&envelope, body)).await.is_err() {
+                if requests.send(request(body)).await.is_err() {
                     break;
                 }
                 sent += 1;
@@ -62,14 +92,10 @@ pub(super) async fn send(
             waiting.recv().await.map(|request| (request, waiting))
         });
         let listen = async {
-            let mut call = Request::new(waiting);
-            if let Some(authorization) = authorization {
-                call.metadata_mut().insert("authorization", authorization);
-            }
-            let mut answers = client.publish_stream(call).await?.into_inner();
+            let mut answers = call(notifier.call(waiting.boxed())).await?.into_inner();
             while let Some(answer) = answers.message().await? {
                 answered += 1;
-                if let Some(Outcome::Failure(failure)) = answer.outcome {
+                if let Err(failure) = read(answer) {
                     failed += 1;
                     if many {
                         tell(answered, &failure);
@@ -91,7 +117,7 @@ pub(super) async fn send(
         }
     };
     if let Err(status) = ended {
-        let why = explain(url, &status);
+        let why = notifier.explain(&status);
         return Err(if answered == 0 && !many {
             why
         } else {
@@ -108,36 +134,57 @@ pub(super) async fn send(
     }
 }
 
-/// What says who calls. A token that cannot be sent is not shown in the error.
-fn authorization(token: &str) -> anyhow::Result<AsciiMetadataValue> {
-    let mut authorization: AsciiMetadataValue =
-        format!("Bearer {token}").parse().map_err(|_| {
-            anyhow!("--token (FOOTBRIDGE_TOKEN) holds what no token has, such as a line end")
-        })?;
-    authorization.set_sensitive(true);
-    Ok(authorization)
+impl Recipients {
+    fn request(&self, destination: &str, message: Message) -> SendRequest {
+        let (destination, message, audience) = (destination.to_owned(), Some(message), None);
+        let to = match self.clone() {
+            Self::Users(users) => {
+                To::Users(SendToUserRequest { users, destination, message, audience })
+            }
+            Self::Sessions(sessions) => {
+                To::Sessions(SendToSessionRequest { sessions, destination, message, audience })
+            }
+            Self::Groups(groups) => {
+                To::Groups(SendToGroupRequest { groups, destination, message, audience })
+            }
+            Self::All => To::All(SendToAllRequest { destination, message, audience }),
+        };
+        SendRequest { to: Some(to) }
+    }
 }
 
-async fn connect(url: &str) -> anyhow::Result<NotificationsClient<Channel>> {
-    if !url.starts_with("http://") {
-        bail!("{url} is no http:// URL such as {DEFAULT_URL}; TLS is not spoken");
-    }
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .with_context(|| format!("{url} is no URL such as {DEFAULT_URL}"))?
-        .connect_timeout(CONNECT_TIMEOUT);
-    let channel = endpoint.connect().await.map_err(|error| {
-        let error = anyhow::Error::new(error);
-        let refused = |cause: &io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
-        if error.chain().any(|cause| cause.downcast_ref().is_some_and(refused)) {
-            anyhow!(
-                "nobody listens at {url}: start `footbridge dev` or `footbridge notifier`, or say \
-                 where with --grpc=URL"
-            )
-        } else {
-            error.context(format!("cannot connect to {url}"))
+/// Says whom a message reached.
+#[expect(clippy::print_stdout, reason = "it is the answer")]
+fn show(sent: &SendResponse) {
+    println!("{}", reach(sent));
+}
+
+/// How many sessions on how many nodes, and of which target where there are several.
+fn reach(sent: &SendResponse) -> String {
+    let SendResponse { sessions, nodes, reached, uncertain_nodes, uncounted, .. } = sent;
+    let plural = |count: u64, one: &str| match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {one}s"),
+    };
+    let mut text = match (uncounted, sessions) {
+        (true, _) => "sent, and nobody could count the sessions".to_owned(),
+        (false, 0) => "no session".to_owned(),
+        (false, sessions) => {
+            format!("{} on {}", plural(*sessions, "session"), plural((*nodes).into(), "node"))
         }
-    })?;
-    Ok(NotificationsClient::new(channel))
+    };
+    if !uncounted && reached.len() > 1 {
+        let each: Vec<_> = reached
+            .iter()
+            .map(|reached| format!("{} {}", shown(&reached.target), reached.sessions))
+            .collect();
+        text.push_str(&format!(" ({})", each.join(", ")));
+    }
+    if *uncertain_nodes > 0 {
+        let nodes = plural((*uncertain_nodes).into(), "node");
+        text.push_str(&format!(", and to {nodes} whose sessions could not be counted"));
+    }
+    text
 }
 
 /// Everything but the body. Two headers are fields of the message.
@@ -167,10 +214,8 @@ impl TryFrom<&Envelope> for Message {
     }
 }
 
-fn request((destination, message): &(String, Message), body: Vec<u8>) -> PublishRequest {
-    let body = Some(typed(body, &message.content_type));
-    let message = Message { body, ..message.clone() };
-    PublishRequest { destination: destination.clone(), message: Some(message) }
+fn with_body(message: &Message, body: Vec<u8>) -> Message {
+    Message { body: Some(typed(body, &message.content_type)), ..message.clone() }
 }
 
 /// The body as what it is: JSON where it is called so and is so, else text, else bytes.
@@ -196,35 +241,10 @@ fn tell(number: u64, failure: &Failure) {
     eprintln!("error: line {number}: {}", reason(failure));
 }
 
-fn reason(failure: &Failure) -> String {
-    let Failure { code, message, unconfirmed_message_id: id, retry_delay, .. } = failure;
-    let mut text = format!("{message} ({:?})", Code::from(*code));
-    if !id.is_empty() {
-        text.push_str(&format!("; if it was taken, its id is {id}"));
-    }
-    if let Some(delay) = retry_delay {
-        text.push_str(&format!("; try again in {} s", delay.seconds.max(1)));
-    }
-    text
-}
-
-/// What the end of a stream means, and what to do.
-fn explain(url: &str, status: &Status) -> anyhow::Error {
-    match status.code() {
-        Code::Unimplemented => {
-            anyhow!("{url} has no footbridge.v1.Notifications: is it `footbridge notifier`?")
-        }
-        // Made up by the client, which did not understand the server: ours says neither.
-        Code::Unknown | Code::Internal => anyhow!(
-            "{url} does not speak gRPC, or broke off: is it `footbridge notifier`? ({})",
-            status.message()
-        ),
-        code => anyhow!("{url} says: {} ({code:?})", status.message()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proto::v1::Reached;
+
     use super::*;
 
     #[test]
@@ -260,17 +280,31 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_is_known() {
-        let failure = Failure {
-            code: Code::Unavailable.into(),
-            message: "broker is away".into(),
-            field: String::new(),
-            retry_delay: Some(Duration::from_secs(2).try_into().unwrap()),
-            unconfirmed_message_id: "01X".into(),
+    fn the_reach_of_a_message_is_told_in_words() {
+        let reached = |targets: &[(&str, u64)]| {
+            let reached = targets.iter();
+            reached.map(|(name, n)| Reached { target: (*name).into(), sessions: *n }).collect()
+        };
+        let one = SendResponse {
+            sessions: 1,
+            nodes: 1,
+            reached: reached(&[("ann", 1)]),
+            ..SendResponse::default()
+        };
+        assert_eq!(reach(&one), "1 session on 1 node");
+        let two = SendResponse {
+            sessions: 3,
+            nodes: 2,
+            reached: reached(&[("ann", 3), ("b\x1bb", 0)]),
+            uncertain_nodes: 1,
+            ..SendResponse::default()
         };
         assert_eq!(
-            reason(&failure),
-            "broker is away (Unavailable); if it was taken, its id is 01X; try again in 2 s"
+            reach(&two),
+            "3 sessions on 2 nodes (ann 3, b\\u{1b}b 0), and to 1 node whose sessions could not be counted"
         );
+        assert_eq!(reach(&SendResponse::default()), "no session");
+        let uncounted = SendResponse { uncounted: true, ..two };
+        assert!(reach(&uncounted).starts_with("sent, and nobody could count"), "{uncounted:?}");
     }
 }
