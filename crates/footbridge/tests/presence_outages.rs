@@ -1,6 +1,6 @@
-//! Redis goes away, comes back empty, or is out of one gateway's reach, while messages to users flow at 200
-//! in a second, and sessions come and go: each session gets each of its messages, and presence heals by
-//! itself.
+//! Redis goes away, comes back empty, or is out of one gateway's reach, or a gateway freezes, while messages
+//! to users flow at 200 in a second, and sessions come and go: each session gets each of its messages, and
+//! presence heals by itself.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod support;
@@ -29,16 +29,22 @@ struct Run {
 impl Run {
     /// Three gateways with two sessions of each user, at two of them.
     async fn start(namespace: &str, redis: &Redis, gateways: Vec<String>) -> Self {
+        let lease = [("presence.lease", "3s"), ("presence.refresh", "1s")];
+        Self::start_leasing(&lease, namespace, redis, gateways).await
+    }
+
+    async fn start_leasing(
+        lease: &[(&'static str, &'static str)],
+        namespace: &str,
+        redis: &Redis,
+        gateways: Vec<String>,
+    ) -> Self {
         let place = Place {
             namespace: namespace.to_owned(),
             rabbitmq: testkit::rabbitmq().await.uri(),
             redis: redis.uri(),
             gateways,
-            settings: vec![
-                ("presence.lease", "3s"),
-                ("presence.refresh", "1s"),
-                ("presence.linger", "1s"),
-            ],
+            settings: [lease, &[("presence.linger", "1s")]].concat(),
         };
         let cluster = Cluster::start(&place).await;
         let traffic = Traffic::start(cluster.service.clone()).await;
@@ -100,6 +106,7 @@ impl Run {
     }
 
     /// Sees whether every session got what it was due.
+    #[expect(clippy::print_stdout, reason = "figures, for who reads the test")]
     async fn judge(mut self) {
         self.traffic.flows(PHASE).await;
         let answers = self.traffic.stop().await;
@@ -177,6 +184,27 @@ async fn redis_is_out_of_one_gateways_reach() {
     run.come_and_go(&[2, 1]).await;
     run.traffic.flows(PHASE).await;
     leg.heal().await.unwrap();
+    run.heal().await;
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_freezes_for_longer_than_its_lease() {
+    let redis = Redis::start(Persistence::Memory).await.unwrap();
+    // Far less than the 10 s of silence after which nobody would reckon with it any more.
+    let lease = [("presence.lease", "1s"), ("presence.refresh", "300ms")];
+    let mut run = Run::start_leasing(&lease, "frozen", &redis, vec![redis.uri(); 3]).await;
+    let all = run.cluster.service.count().await.nodes.len();
+    run.cluster.gateways[1].freeze();
+    let gone = run.cluster.wait("it is taken for dead", async |cluster| {
+        let nodes = cluster.service.count().await.nodes.len();
+        if nodes < all { Ok(()) } else { Err(nodes) }
+    });
+    gone.await;
+    run.come(7, 0).await;
+    run.traffic.flows(PHASE / 2).await;
+    run.cluster.gateways[1].thaw();
+    run.come_and_go(&[1, 2]).await;
     run.heal().await;
     run.judge().await;
 }

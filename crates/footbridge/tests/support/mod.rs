@@ -191,6 +191,16 @@ impl Node {
         self.process.signal(Signal::SIGTERM);
     }
 
+    /// Stops it where it stands, until [`thaw`](Self::thaw).
+    pub(crate) fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
     /// Kills it with SIGKILL and returns when it is gone.
     pub(crate) async fn kill(self) {
         self.process.signal(Signal::SIGKILL);
