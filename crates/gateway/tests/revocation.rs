@@ -46,7 +46,7 @@ struct Answer {
 
 impl Answer {
     /// Nobody is ever told.
-    fn is_lost(self) {
+    fn lose(self) {
         self.held_back.send(()).unwrap();
     }
 }
@@ -92,7 +92,7 @@ impl Groups for Slow {
 
     async fn groups_of(&self, member: &Member) -> Result<Vec<GroupName>, Unavailable> {
         let answer = match self.lists.away.load(Ordering::SeqCst) {
-            true => Err(Unavailable("a test wants it so".to_owned())),
+            true => Err(away()),
             false => self.groups.groups_of(member).await,
         };
         self.lists.asked.send_modify(|asked| *asked += 1);
@@ -111,11 +111,16 @@ impl Groups for Slow {
             let held = Answer { is_member: answer, held_back };
             // Nobody waits for it once the test is over.
             if self.answers.send(held).is_ok() && let_go.await.is_ok() {
-                return Err(Unavailable("a test wants it so".to_owned()));
+                return Err(away());
             }
         }
         Ok(answer)
     }
+}
+
+/// What a store says that cannot be reached, to those who run it.
+fn away() -> Unavailable {
+    Unavailable("cannot connect to redis.internal:6379".to_owned())
 }
 
 struct Bench {
@@ -199,6 +204,15 @@ async fn who_is_removed_once_it_has_its_place_is_not_told_that_it_is_subscribed(
     let (text, _, code) = bench.ann.error().await;
     assert!(text.contains("for the group's members"), "{text}");
     assert_eq!(code, Some(4403));
+}
+
+#[tokio::test]
+async fn who_cannot_be_known_for_a_member_is_told_so_and_nothing_of_the_store() {
+    let mut bench = Bench::new().await;
+    bench.answer(true).await.lose();
+    let (text, receipt, code) = bench.ann.error().await;
+    assert!(text.contains("cannot be found out now") && !text.contains("redis"), "{text}");
+    assert_eq!((receipt.as_deref(), code), (Some("r"), Some(1013)));
 }
 
 #[tokio::test]
@@ -340,7 +354,7 @@ async fn who_was_removed_while_it_joined_joins_when_it_is_added_again() {
 async fn who_cannot_be_told_its_groups_joins_them_when_the_store_is_back() {
     let mut bench = PlainBench::new(true, true).await;
     bench.lists.away.store(false, Ordering::SeqCst);
-    bench.answer(true).await.is_lost();
+    bench.answer(true).await.lose();
     drop(bench.answer(true).await);
     bench.hears().await;
 }
