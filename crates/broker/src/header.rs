@@ -42,7 +42,9 @@ pub fn is_of_a_call(name: &str) -> bool {
 /// Whether a sender may not set the header `name`, in any way that a client reads as one of those.
 pub fn is_reserved(name: &str) -> bool {
     let name = as_read(name);
-    RESERVED.contains(&name) || name.starts_with(OURS)
+    // Not every reader of AMQP tells small letters from capitals, and these say who somebody is.
+    let begins = name.get(..OURS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(OURS));
+    RESERVED.contains(&name) || begins
 }
 
 /// The header's name as the simplest client reads it: STOMP 1.0, which has no escapes, is written
@@ -57,10 +59,25 @@ mod tests {
 
     #[test]
     fn what_a_client_would_read_as_a_reserved_name_is_one() {
-        for name in ["message-id", " message-id", "\u{1}ack:", "\treceipt\n", "x-footbridge-user"] {
+        for name in [
+            "message-id",
+            " message-id",
+            "\u{1}ack:",
+            "\treceipt\n",
+            "x-footbridge-user",
+            "X-Footbridge-User",
+        ] {
             assert!(is_reserved(name), "{name:?}");
         }
-        for name in ["", "message", "acknowledged", "x-footbridge", "content-type", "reply-to"] {
+        for name in [
+            "",
+            "message",
+            "acknowledged",
+            "x-footbridge",
+            "x-footbridgé-",
+            "content-type",
+            "reply-to",
+        ] {
             assert!(!is_reserved(name), "{name:?}");
         }
     }

@@ -359,7 +359,8 @@ mod tests {
             }),
             Letter::Disconnect { of: to.clone(), reason: "spam".into() },
             Letter::Unsubscribe { of: to.clone(), destination: "/topic/a".into() },
-            Letter::Revoke { group: GroupName::new("g").unwrap(), members: to },
+            Letter::Revoke { group: GroupName::new("g").unwrap(), members: to.clone() },
+            Letter::Grant { group: GroupName::new("g").unwrap(), members: to },
             Letter::Announcement(Announcement {
                 boot,
                 registered: Some(Epoch::new("e")),

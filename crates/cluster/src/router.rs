@@ -74,9 +74,6 @@ pub enum SendError {
     /// The broker did not take it.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// Nobody can tell who is where.
-    #[error(transparent)]
-    Presence(#[from] Unavailable),
     /// A group of that name cannot be.
     #[error(transparent)]
     Group(#[from] NameTooLong),

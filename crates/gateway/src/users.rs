@@ -181,7 +181,7 @@ impl Users {
     /// Ends the subscriptions to `destination` of the sessions that `of` names.
     pub(crate) fn end_subscriptions(&self, of: &[Target], destination: &Destination) {
         for session in self.named(of) {
-            session.mailbox.end_subscriptions(destination.clone());
+            session.end_subscriptions(destination);
         }
     }
 

@@ -191,6 +191,23 @@ async fn an_answer_goes_wherever_it_says_and_the_receipt_follows() {
 }
 
 #[tokio::test]
+async fn an_answer_to_the_user_of_nobody_in_particular_reaches_who_asked_and_no_namesake() {
+    let (node, _application, _log) = start(None).await;
+    let mut nobody = node.connect_anonymous().await;
+    let mut namesake = connect_as(&node, "anonymous").await;
+    for client in [&mut nobody, &mut namesake] {
+        client.subscribe("a", "/user/queue/a").await;
+    }
+    nobody.send(send("/app/everywhere", "r", "hi")).await;
+    assert_eq!(nobody.body().await, "session");
+    assert_eq!(nobody.body().await, "user");
+    receipt(&mut nobody, "r").await;
+    // Behind whatever came for it.
+    namesake.send(send("/app/everywhere", "r", "hi")).await;
+    assert_eq!(namesake.body().await, "session");
+}
+
+#[tokio::test]
 async fn calls_keep_their_order_and_hold_up_nothing_else() {
     let (node, application, mut log) = start(None).await;
     let (mut client, mut subscriber) = (node.connect().await, node.connect().await);

@@ -319,7 +319,6 @@ impl From<SendError> for Unsent {
             SendError::Publish(error @ PublishError::Unavailable(_)) => {
                 Self::Later(error.to_string())
             }
-            SendError::Presence(error) => Self::Later(error.to_string()),
             SendError::Publish(_) | SendError::Group(_) => Self::Refused(error.to_string()),
         }
     }

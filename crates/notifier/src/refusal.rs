@@ -105,7 +105,6 @@ impl Refusal {
     pub(crate) fn of_not_posted(error: NotPosted) -> Self {
         match error {
             NotPosted::Send(SendError::Publish(error)) => Self::of_publish(error),
-            NotPosted::Send(SendError::Presence(error)) => error.into(),
             NotPosted::Send(SendError::Group(error)) => {
                 Self::invalid("groups", format!("holds no group: {error}"))
             }

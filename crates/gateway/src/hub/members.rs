@@ -39,9 +39,9 @@ impl Hub {
             .collect()
             .await;
         fan.revoke(&gone);
+        let destination = Destination::Group(ByteString::from(group.as_str()));
         for member in gone {
-            let destination = Destination::Group(ByteString::from(group.as_str()));
-            member.mailbox().end_subscriptions(destination);
+            member.end_subscriptions(&destination);
         }
     }
 }

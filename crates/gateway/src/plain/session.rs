@@ -13,7 +13,7 @@ use broker::{Destination, PublisherId};
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
-use presence::{Attributes, GroupName};
+use presence::Attributes;
 use tokio::time::Instant;
 
 use super::Ping;
@@ -152,13 +152,6 @@ impl<T: Transport> PlainSession<T> {
             let detail = detail.map_or_else(|| reason.label().to_owned(), Into::into);
             return Err(End { reason, detail });
         }
-        for destination in &taken.ended {
-            if let (Some(entered), Destination::Group(name)) = (self.entered(), destination)
-                && let Ok(group) = GroupName::new(name.clone())
-            {
-                entered.registration.registered().left(&group);
-            }
-        }
         let mut busy = taken.rung;
         if taken.rung {
             self.look_at_deadlines(now)?;
@@ -268,7 +261,8 @@ impl<T: Transport> PlainSession<T> {
         let Some(entered) = self.entered() else { return };
         let (node, session) =
             (Arc::clone(&self.node), Arc::clone(entered.registration.registered()));
-        self.node.tasks.spawn(async move { users::join_all(&node, &session).await });
+        // Not one of the node's tasks, for it may try for as long as the session is there.
+        tokio::spawn(async move { users::join_all(&node, &session).await });
     }
 
     /// Says why it is over, behind all that waits, and lets the client close first, within [`GOODBYE`].

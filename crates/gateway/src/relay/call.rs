@@ -9,6 +9,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use access::Authentication;
 use broker::destination::{App, Kind, UserDestination, Verb};
 use broker::{Confirm, Destination, Message, MessageId, PublisherId, header};
 use bytes::Bytes;
@@ -151,9 +152,13 @@ impl Asking {
         let own = |path: ByteString| self.own(&path).map(|()| path);
         let place = match to {
             To::Session(path) => Place::Asking(own(path)?),
-            To::User(path) => {
-                Place::User { name: self.call.caller.principal.name.clone(), path: own(path)? }
-            }
+            To::User(path) => match &self.call.caller.principal {
+                // Its user has this one session; another may have the name that all such principals share.
+                nobody if nobody.authentication == Authentication::Anonymous => {
+                    Place::Asking(own(path)?)
+                }
+                somebody => Place::User { name: somebody.name.clone(), path: own(path)? },
+            },
             To::Destination(text) => {
                 let parsed = self.node.destinations.parse(&text, Verb::Send);
                 match parsed.map_err(|error| error.to_string())? {

@@ -70,12 +70,16 @@ async fn members_only(
     match registered.is_member(&*node.groups, group).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(no_member(group, action)),
-        Err(why) => Err(Refused::new(
-            CloseReason::BrokerUnavailable,
-            format!(
-                "whether this session is a member of /group/{group} cannot be found out now: {why}"
-            ),
-        )),
+        Err(why) => {
+            // Names of our servers are in it.
+            tracing::debug!(%why, "a membership cannot be found out");
+            Err(Refused::new(
+                CloseReason::BrokerUnavailable,
+                format!(
+                    "whether this session is a member of /group/{group} cannot be found out now: try again later"
+                ),
+            ))
+        }
     }
 }
 

@@ -65,7 +65,6 @@ impl From<SendError> for Refused {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Publish(error) => error.into(),
-            SendError::Presence(why) => Self::new(CloseReason::BrokerUnavailable, why.to_string()),
             SendError::Group(why) => Self::titled(
                 stomp::Title::InvalidDestination,
                 CloseReason::Protocol,
