@@ -85,7 +85,7 @@ impl Keys {
     }
 
     async fn full(&mut self) -> Vec<(String, u64)> {
-        let facts: (Option<String>, Vec<(String, u64)>) =
+        let facts: (Option<String>, Vec<(String, u64)>, u64) =
             self.call(FACTS, &["epoch", "leases", "standing"], &[]).await;
         facts.1
     }

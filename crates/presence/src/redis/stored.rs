@@ -17,6 +17,15 @@ pub(super) fn sessions(user: &UserName, stored: Vec<(String, String)>) -> Vec<Se
     stored.into_iter().filter_map(read).collect()
 }
 
+/// Leaves out what was not written for `stale` ms at `now`; whether there was any. What has no time counts
+/// as that.
+pub(super) fn leave_out_remnants(stored: &mut Vec<(String, String)>, now: u64, stale: u64) -> bool {
+    let before = stored.len();
+    let stamp = |value: &str| value.split(' ').nth(1)?.parse::<u64>().ok();
+    stored.retain(|(_, value)| stamp(value).is_some_and(|stamp| stamp.saturating_add(stale) > now));
+    stored.len() < before
+}
+
 /// `<term> <stamp> <boot> <json>`.
 fn session(user: &UserName, id: &str, value: &str) -> Option<Session> {
     let mut parts = value.splitn(4, ' ').skip(2);
@@ -52,6 +61,21 @@ mod tests {
             (session.id.to_string(), value),
         ];
         assert_eq!(sessions(&user, stored), [session]);
+    }
+
+    #[test]
+    fn what_was_not_written_for_long_is_left_out() {
+        let of = |stamps: &[&str]| -> Vec<(String, String)> {
+            let value = |stamp: &&str| ((*stamp).to_owned(), format!("3 {stamp} boot {{}}"));
+            stamps.iter().map(value).collect()
+        };
+        let mut fresh = of(&["901", "2000"]);
+        assert!(!leave_out_remnants(&mut fresh, 1_000, 100));
+        assert_eq!(fresh, of(&["901", "2000"]));
+        let mut some = of(&["900", "901", "x"]);
+        some.push(("none".to_owned(), String::new()));
+        assert!(leave_out_remnants(&mut some, 1_000, 100));
+        assert_eq!(some, of(&["901"]));
     }
 
     #[test]
