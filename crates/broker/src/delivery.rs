@@ -39,10 +39,15 @@ pub enum Outcome {
     Reject,
 }
 
-/// The broker's end of settling: called exactly once per tag.
+/// The broker's end of settling: one of `settle` and `give_back` is called exactly once per tag.
 pub trait Settle: Send + Sync {
     /// Takes the outcome of the delivery that `tag` names. Never waits.
     fn settle(&self, tag: u64, outcome: Outcome);
+
+    /// Takes back the delivery that `tag` names, of which nobody said anything. Never waits.
+    fn give_back(&self, tag: u64) {
+        self.settle(tag, Outcome::Requeue);
+    }
 
     /// What became, meanwhile, of the message that `tag` names; asked when it is taken. A delivery of which
     /// that is known is settled so, and not handed over.
@@ -149,7 +154,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(Settlement { with, tag }) = self.settlement.take() {
-            with.settle(tag, Outcome::Requeue);
+            with.give_back(tag);
         }
     }
 }

@@ -48,6 +48,16 @@ impl MessageId {
     pub fn new() -> Self {
         Self(Ulid::generate())
     }
+
+    /// The id that is that ULID.
+    pub const fn of(ulid: Ulid) -> Self {
+        Self(ulid)
+    }
+
+    /// The ULID that it is.
+    pub const fn ulid(self) -> Ulid {
+        self.0
+    }
 }
 
 /// Text that is no message id.

@@ -6,11 +6,16 @@
 //!
 //! Not here: which node a letter goes to (`router`), and what it does there.
 
+mod stored;
+mod wire;
+
 use broker::MessageId;
 use bytes::Bytes;
 use bytestring::ByteString;
 use presence::{Announcement, Boot, Epoch, GroupName, SessionId, UserName};
 use prost::Message as _;
+
+pub use self::stored::{Doorbell, Ring, Told};
 
 /// One letter.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +54,10 @@ pub enum Letter {
         /// Whom.
         members: Vec<Target>,
     },
+    /// Something came into inboxes of users of the node.
+    Doorbell(Doorbell),
+    /// What became of messages that this process has put into inboxes.
+    Told(Vec<Told>),
 }
 
 /// A message and whom it is for.
@@ -125,6 +134,10 @@ impl Letter {
                 group: group.to_string(),
                 members: write(members),
             }),
+            Self::Doorbell(doorbell) => wire::Kind::Doorbell(doorbell.into()),
+            Self::Told(told) => {
+                wire::Kind::Told(wire::AllTold { told: told.iter().map(Into::into).collect() })
+            }
         };
         wire::Letter { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -159,6 +172,10 @@ impl Letter {
                 group: GroupName::new(group).map_err(malformed)?,
                 members: read(members)?,
             },
+            wire::Kind::Doorbell(doorbell) => Self::Doorbell(doorbell.try_into()?),
+            wire::Kind::Told(wire::AllTold { told }) => {
+                Self::Told(told.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
         })
     }
 }
@@ -229,109 +246,6 @@ impl TryFrom<wire::Message> for Addressed {
     }
 }
 
-/// What stands in the bytes. Numbers are never used for something else.
-mod wire {
-    use bytes::Bytes;
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Letter {
-        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
-        pub(super) kind: Option<Kind>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Oneof)]
-    pub(super) enum Kind {
-        #[prost(message, tag = "1")]
-        Message(Message),
-        #[prost(message, tag = "2")]
-        Disconnect(Disconnect),
-        #[prost(message, tag = "3")]
-        Unsubscribe(Unsubscribe),
-        #[prost(message, tag = "4")]
-        Revoke(Members),
-        #[prost(message, tag = "5")]
-        Announcement(Announcement),
-        #[prost(string, tag = "6")]
-        GoodBye(String),
-        #[prost(message, tag = "7")]
-        Grant(Members),
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Message {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) to: Vec<Target>,
-        #[prost(string, tag = "2")]
-        pub(super) path: String,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) audience: Vec<Pair>,
-        #[prost(string, tag = "4")]
-        pub(super) id: String,
-        #[prost(message, repeated, tag = "5")]
-        pub(super) headers: Vec<Pair>,
-        #[prost(bytes = "bytes", tag = "6")]
-        pub(super) body: Bytes,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Target {
-        #[prost(oneof = "OneTarget", tags = "1, 2, 3")]
-        pub(super) target: Option<OneTarget>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Oneof)]
-    pub(super) enum OneTarget {
-        #[prost(string, tag = "1")]
-        User(String),
-        #[prost(string, tag = "2")]
-        Session(String),
-        #[prost(bool, tag = "3")]
-        All(bool),
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Pair {
-        #[prost(string, tag = "1")]
-        pub(super) name: String,
-        #[prost(string, tag = "2")]
-        pub(super) value: String,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Disconnect {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) of: Vec<Target>,
-        #[prost(string, tag = "2")]
-        pub(super) reason: String,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Unsubscribe {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) of: Vec<Target>,
-        #[prost(string, tag = "2")]
-        pub(super) destination: String,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Members {
-        #[prost(string, tag = "1")]
-        pub(super) group: String,
-        #[prost(message, repeated, tag = "2")]
-        pub(super) members: Vec<Target>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Announcement {
-        #[prost(string, tag = "1")]
-        pub(super) boot: String,
-        #[prost(string, optional, tag = "2")]
-        pub(super) registered: Option<String>,
-        #[prost(bool, tag = "3")]
-        pub(super) draining: bool,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ulid::Ulid;
@@ -368,6 +282,23 @@ mod tests {
             }),
             Letter::Announcement(Announcement { boot, registered: None, draining: false }),
             Letter::GoodBye(boot),
+            Letter::Doorbell(Doorbell {
+                path: "/queue/x".into(),
+                rings: vec![Ring {
+                    user: UserName::new("ann").unwrap(),
+                    at: inbox::Position { epoch: u64::MAX, seq: 7 },
+                }],
+                content: None,
+            }),
+            Letter::Told(vec![Told {
+                address: inbox::Address::of_user(UserName::new("ann").unwrap(), "/queue/x".into()),
+                id: Ulid::from_parts(3, 4),
+                status: inbox::Status {
+                    state: inbox::State::Failed,
+                    attempts: 3,
+                    since: std::time::UNIX_EPOCH + std::time::Duration::from_millis(5),
+                },
+            }]),
         ]
     }
 

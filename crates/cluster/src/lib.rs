@@ -28,6 +28,6 @@ mod router;
 
 pub use address::{EVENTS, GROUPS, NODES, NameTooLong, group};
 pub use inlet::{Inlet, Received, read};
-pub use letter::{Addressed, Content, Letter, Target, Unreadable};
+pub use letter::{Addressed, Content, Doorbell, Letter, Ring, Target, Told, Unreadable};
 pub use nodes::{Nodes, Unheard};
 pub use router::{Known, Outbound, Router, SendError, Sent, meets};
