@@ -10,6 +10,8 @@
 //! together, and each group has one. So they have what topics have: confirms, order, repeats that are
 //! marked, and a node's queue that outlives its connection.
 //!
+//! What must not be lost is stored for its user first, and then a doorbell rings ([`Dispatcher`]).
+//!
 //! Nodes also tell each other, and whoever else listens, who comes and goes ([`events`]).
 //!
 //! Invariants
@@ -17,9 +19,10 @@
 //!   presence says or does not say.
 //! - No queue, binding or connection in the broker is a user's own.
 //!
-//! Not here: who is online (crate `presence`), which broker, what a node does with what it gets.
+//! Not here: who is online (crate `presence`), what is stored (crate `inbox`), which broker, what a node does with what it gets.
 
 mod address;
+mod dispatcher;
 pub mod events;
 mod inlet;
 mod letter;
@@ -27,6 +30,7 @@ mod nodes;
 mod router;
 
 pub use address::{EVENTS, GROUPS, NODES, NameTooLong, group};
+pub use dispatcher::{Dispatcher, DispatcherParts, NOBODY};
 pub use inlet::{Inlet, Received, read};
 pub use letter::{Addressed, Content, Doorbell, Letter, Ring, Target, Told, Unreadable};
 pub use nodes::{Nodes, Unheard};

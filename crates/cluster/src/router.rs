@@ -22,7 +22,7 @@ use presence::{
 };
 
 use crate::address::{self, NameTooLong};
-use crate::letter::{Addressed, Content, Letter, Target};
+use crate::letter::{Addressed, Content, Doorbell, Letter, Ring, Target};
 use crate::nodes::Nodes;
 
 /// The most pages of a group that are counted: a group of more members is counted up to there.
@@ -240,6 +240,46 @@ impl Router {
     /// Whether that id is of a node that has been heard of, and so a session and not a user of that name.
     pub fn is_of_a_node(&self, id: &SessionId) -> bool {
         self.nodes.by_name(id.node_name()).is_some()
+    }
+
+    /// Tells the nodes that may hold the users whose inboxes something came into.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn ring(
+        &self,
+        publisher: PublisherId,
+        doorbell: &Doorbell,
+    ) -> Result<Confirm, PublishError> {
+        let users: Vec<_> = doorbell.rings.iter().map(|ring| ring.user.clone()).collect();
+        let answer = self.lookup(&users).await;
+        let announcements = self.nodes.announcements();
+        let mut rung: BTreeMap<Boot, Vec<Ring>> = BTreeMap::new();
+        for ring in &doorbell.rings {
+            for boot in presence::targets(&ring.user, answer.as_ref(), &announcements) {
+                rung.entry(boot).or_default().push(ring.clone());
+            }
+        }
+        let mut confirms = Vec::with_capacity(rung.len());
+        for (boot, rings) in rung {
+            let letter = Letter::Doorbell(Doorbell { rings, ..doorbell.clone() });
+            let (node, id) = (address::node(boot), MessageId::new());
+            confirms.push(self.publish(publisher, node, id, &letter, false).await?);
+        }
+        Ok(Confirm::all(confirms))
+    }
+
+    /// Tells one process something.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn tell(
+        &self,
+        publisher: PublisherId,
+        boot: Boot,
+        letter: &Letter,
+    ) -> Result<Confirm, PublishError> {
+        self.publish(publisher, address::node(boot), MessageId::new(), letter, false).await
     }
 
     /// Sends to those who are subscribed to `group`.
