@@ -21,20 +21,21 @@ mod outbox;
 mod sweep;
 mod telling;
 
-pub use self::telling::NOBODY;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, Destination, Destinations, MessageId, PublisherId};
 use bytestring::ByteString;
-use inbox::{Address, Appended, Draft, Entry, Error, Inbox, Position, Settled};
+use inbox::{Address, Appended, Draft, Durable, Entry, Error, Inbox, Position, Settled};
 use parking_lot::Mutex;
 use presence::Boot;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use self::telling::NOBODY;
 
 use crate::letter::{Content, Doorbell, Ring, Told};
 use crate::router::Router;
@@ -65,6 +66,8 @@ struct Shared {
     destinations: Destinations,
     boot: Boot,
     publisher: PublisherId,
+    /// What is stored without being asked.
+    durable: Durable,
     /// Where what has failed goes, if anywhere.
     dead_letter: Option<Destination>,
     /// The doorbells that may still get under way.
@@ -93,6 +96,8 @@ pub struct DispatcherParts {
     pub boot: Boot,
     /// As whom it publishes; nobody else's.
     pub publisher: PublisherId,
+    /// The destinations within users that are durable whatever their senders say.
+    pub durable: Durable,
     /// Where what has failed is published.
     pub dead_letter: Option<Destination>,
 }
@@ -101,8 +106,16 @@ impl Dispatcher {
     /// A dispatcher of these, which moves nothing on before it [runs](Self::run).
     #[must_use]
     pub fn new(parts: DispatcherParts) -> Self {
-        let DispatcherParts { inbox, router, broker, destinations, boot, publisher, dead_letter } =
-            parts;
+        let DispatcherParts {
+            inbox,
+            router,
+            broker,
+            destinations,
+            boot,
+            publisher,
+            durable,
+            dead_letter,
+        } = parts;
         let (to_tell, telling) = mpsc::channel(TELLING);
         Self(Arc::new(Shared {
             inbox,
@@ -111,6 +124,7 @@ impl Dispatcher {
             destinations,
             boot,
             publisher,
+            durable,
             dead_letter,
             ringing: Arc::new(Semaphore::new(RINGING)),
             publishing: Mutex::default(),
@@ -125,6 +139,12 @@ impl Dispatcher {
     #[must_use]
     pub fn inbox(&self) -> &Arc<dyn Inbox> {
         &self.0.inbox
+    }
+
+    /// Whether what is sent to users at `path` is stored for them, whatever its sender says.
+    #[must_use]
+    pub fn keeps(&self, path: &str) -> bool {
+        self.0.durable.is(path)
     }
 
     /// Stores a message for each of `to`, at most 1,000 and none twice, and has their nodes told.

@@ -90,6 +90,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         presence: presence.clone(),
         groups: presence.clone(),
         nodes: nodes.clone(),
+        dispatcher: None,
         application: application.unwrap_or_else(|| Arc::new(Example)),
     })
     .await

@@ -65,6 +65,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
         presence: presence.clone(),
         groups: presence,
         nodes: Arc::new(nodes),
+        dispatcher: None,
         application: application.unwrap_or_else(|| Arc::new(NoApplication)),
     })
     .await

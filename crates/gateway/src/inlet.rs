@@ -77,6 +77,12 @@ async fn take(node: &Arc<Node>, received: Received) {
                 tokio::spawn(async move { session.join(&node, group).await });
             }
         }
+        Letter::Doorbell(doorbell) => node.users.ring(&doorbell),
+        Letter::Told(told) => {
+            if let Some(inboxes) = &node.inboxes {
+                inboxes.hear(told);
+            }
+        }
         Letter::Revoke { .. } | Letter::Announcement(_) | Letter::GoodBye(_) => {
             tracing::debug!("a letter that has come the wrong way");
         }

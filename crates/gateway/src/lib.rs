@@ -30,6 +30,7 @@ mod door;
 mod hook;
 mod http;
 mod hub;
+mod inboxes;
 mod inlet;
 mod lane;
 mod listener;
@@ -53,7 +54,7 @@ use std::time::Duration;
 
 use access::Access;
 use broker::{Broker, Destinations, PublisherId};
-use cluster::{Nodes, Router, events};
+use cluster::{Dispatcher, Nodes, Router, events};
 use presence::{Groups, Presence};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -62,6 +63,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::close::CloseReason;
 pub use self::config::{AckScope, Config, Invalid};
+use self::inboxes::Inboxes;
 use self::listener::Listeners;
 use self::node::{Node, Sessions};
 
@@ -91,6 +93,8 @@ pub struct Parts {
     pub presence: Arc<dyn Presence>,
     /// Who is in which group.
     pub groups: Arc<dyn Groups>,
+    /// What is stored for users; none where nothing is. [`Gateway::run`] runs it.
+    pub dispatcher: Option<Dispatcher>,
     /// Which nodes there are; [`Gateway::run`] runs it.
     pub nodes: Arc<Nodes>,
     /// What answers application destinations.
@@ -125,7 +129,9 @@ impl Gateway {
             Arc::clone(&parts.groups),
             Arc::clone(&parts.nodes),
         );
+        let inboxes = parts.dispatcher.map(|dispatcher| Arc::new(Inboxes::new(dispatcher)));
         let node = Arc::new(Node {
+            inboxes,
             sessions: Sessions::new(config.max_sessions, parts.presence.boot()),
             users: users::Users::new(Arc::clone(&metrics)),
             inlet: inlet::Inlet::new(),
@@ -179,6 +185,19 @@ impl Gateway {
             let node = Arc::clone(&node);
             async move { inlet::Inlet::run(&node).await }
         });
+        let inboxes = tokio::spawn({
+            let node = Arc::clone(&node);
+            async move { inboxes::run(&node).await }
+        });
+        let dispatched = CancellationToken::new();
+        let dispatching = tokio::spawn({
+            let (inboxes, until) = (node.inboxes.clone(), dispatched.clone());
+            async move {
+                if let Some(inboxes) = inboxes {
+                    inboxes.dispatch(until).await;
+                }
+            }
+        });
         let told = CancellationToken::new();
         let (broker, presence) = (Arc::clone(&node.broker), Arc::clone(&node.presence));
         let events = tokio::spawn(events::publish(broker, presence, TELLER, told.clone()));
@@ -192,6 +211,15 @@ impl Gateway {
         if tokio::time::timeout(node.config.drain, node.tasks.wait()).await.is_err() {
             tracing::warn!(sessions = node.tasks.len(), "stopping although sessions are left");
         }
+        if let Some(inboxes) = &node.inboxes
+            && tokio::time::timeout(LEAVE, inboxes.settled()).await.is_err()
+        {
+            tracing::warn!(
+                "stopping although clients have settled what the store does not know of"
+            );
+        }
+        dispatched.cancel();
+        let _ = tokio::time::timeout(LEAVE, dispatching).await;
         left.cancel();
         // No announcement may come behind the good-bye.
         let _ = nodes.await;
@@ -211,6 +239,7 @@ impl Gateway {
             tracing::warn!("stopping without a good-bye to the other nodes: they will notice");
         }
         inlet.abort();
+        inboxes.abort();
         clock.abort();
     }
 }

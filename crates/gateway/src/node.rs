@@ -17,6 +17,7 @@ use crate::close::CloseReason;
 use crate::config::Config;
 use crate::door::Door;
 use crate::hub::Hub;
+use crate::inboxes::Inboxes;
 use crate::inlet::Inlet;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
@@ -41,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) router: Router,
     pub(crate) users: Users,
     pub(crate) inlet: Inlet,
+    /// None where nothing is stored for users.
+    pub(crate) inboxes: Option<Arc<Inboxes>>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Sessions,

@@ -13,6 +13,7 @@
 
 mod config;
 mod session;
+mod waiting;
 
 pub use self::config::{Config, Invalid, Ping};
 pub(crate) use self::session::PlainSession;

@@ -195,6 +195,11 @@ impl Relay {
                 self.shared.push(SharedSubscription { number, acknowledged, seat });
                 Some(number)
             }
+            Opened::User { number, acknowledged, seat, inbox } => {
+                self.shared.push(SharedSubscription { number, acknowledged, seat });
+                self.queues.extend(inbox);
+                Some(number)
+            }
             Opened::Queue(queue) => {
                 let number = queue.number();
                 self.queues.push_back(queue);
@@ -265,7 +270,10 @@ impl Relay {
         self.queues.retain_mut(|queue| match queue.number() {
             Some(number) if queue.is_live() && queue.is_of(destination) => {
                 self.acknowledging_ended |= queue.is_acknowledged();
-                ended.push(number);
+                // One to a user's destination is both.
+                if !ended.contains(&number) {
+                    ended.push(number);
+                }
                 queue.leave()
             }
             _ => true,

@@ -33,6 +33,7 @@ pub(crate) use self::entering::enter;
 use self::joined::Joined;
 pub(crate) use self::joined::join_all;
 pub(crate) use self::registration::{Newcomer, Registration};
+use crate::inboxes::Bells;
 use crate::mailbox::{Closing, Mailbox, Push};
 use crate::message_frame::{Shape, encode};
 use crate::metrics::Metrics;
@@ -70,6 +71,8 @@ pub(crate) struct Registered {
     heard: Mutex<Vec<Heard>>,
     /// Where it is without asking, because it speaks no STOMP. Held for a change.
     joined: Mutex<Joined>,
+    /// What rings when something comes into its inboxes.
+    bells: Bells,
 }
 
 struct Heard {
@@ -191,6 +194,26 @@ impl Users {
         }
     }
 
+    /// The sessions of `user` on this node.
+    pub(crate) fn of_user(&self, user: &UserName) -> SmallVec<[Arc<Registered>; 1]> {
+        self.here.lock().by_user.get(user).cloned().unwrap_or_default()
+    }
+
+    /// Has the sessions of one of `parts` parts look into their inboxes.
+    pub(crate) fn look(&self, part: u32, parts: u32) {
+        let is_in = |id: &SessionId| {
+            let last = id.as_str().bytes().rev().take(4);
+            last.fold(0, |sum, byte| sum * 31 + u32::from(byte)) % parts == part
+        };
+        let sessions: Vec<_> = {
+            let here = self.here.lock();
+            here.by_id.values().filter(|session| is_in(&session.id)).cloned().collect()
+        };
+        for session in sessions {
+            session.bells.look(&session.mailbox);
+        }
+    }
+
     /// The sessions of this node that `targets` name, each once.
     fn named(&self, targets: &[Target]) -> Vec<Arc<Registered>> {
         let here = self.here.lock();
@@ -222,15 +245,24 @@ impl Registered {
     pub(crate) fn alone(id: SessionId, user: UserName, mailbox: Arc<Mailbox>) -> Arc<Self> {
         let (attributes, heard) = (Attributes::new(), Mutex::default());
         let joined = Mutex::new(Joined::BySubscribing);
-        Arc::new(Self { id, user, attributes, mailbox, heard, joined })
+        let bells = Bells::default();
+        Arc::new(Self { id, user, attributes, mailbox, heard, joined, bells })
     }
 
     pub(crate) fn id(&self) -> &SessionId {
         &self.id
     }
 
+    pub(crate) fn user(&self) -> &UserName {
+        &self.user
+    }
+
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
+    }
+
+    pub(crate) fn bells(&self) -> &Bells {
+        &self.bells
     }
 
     /// Whether it is a member of `group`, itself or by its user.

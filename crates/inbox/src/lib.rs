@@ -26,6 +26,7 @@
 
 mod address;
 mod config;
+mod durable;
 mod entry;
 mod error;
 mod inbox;
@@ -33,6 +34,7 @@ mod status;
 
 pub use self::address::{Address, MAX_PATH};
 pub use self::config::{Config, Invalid, Overflow};
+pub use self::durable::Durable;
 pub use self::entry::{Draft, Entry, Position};
 pub use self::error::Error;
 pub use self::inbox::{Advanced, Appended, Count, Inbox, Purge, Settled, Settlement, Take, Taken};

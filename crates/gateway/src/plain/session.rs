@@ -17,6 +17,7 @@ use presence::Attributes;
 use tokio::time::Instant;
 
 use super::Ping;
+use super::waiting::Waiting;
 use crate::application::{Caller, Pairs};
 use crate::close::CloseReason;
 use crate::door::Arrival;
@@ -66,6 +67,8 @@ struct Entered {
     calls: Arc<AtomicUsize>,
     /// Everything that comes for the session or its user.
     _hearing: Hearing,
+    /// What is stored for the user; none where nothing is.
+    waiting: Option<Waiting>,
 }
 
 /// How it ends.
@@ -172,7 +175,15 @@ impl<T: Transport> PlainSession<T> {
                     return Err(End { reason, detail: message });
                 }
             }
-            State::Open(_) => busy |= self.read(cx, now)?,
+            State::Open(entered) => {
+                while let Some(waiting) = &mut entered.waiting
+                    && self.mailbox.has_room()
+                    && waiting.poll_deliver(cx, &self.mailbox, now).is_ready()
+                {
+                    busy = true;
+                }
+                busy |= self.read(cx, now)?;
+            }
         }
         Ok(busy)
     }
@@ -212,6 +223,11 @@ impl<T: Transport> PlainSession<T> {
         let written = written
             .map_err(|error| End { reason: CloseReason::ClientLost, detail: error.to_string() })?;
         self.node.metrics.sent_bytes.inc_by(written);
+        if let State::Open(entered) = &mut self.state
+            && let Some(waiting) = &mut entered.waiting
+        {
+            waiting.written(self.outgoing.ever_written());
+        }
         if let Some(waited) = self.outgoing.waited() {
             self.node.metrics.delivered(waited);
         }
@@ -309,7 +325,12 @@ impl Entered {
         let connect_by = now + node.stomp.connect_timeout;
         let (registration, caller) = users::enter(&node, newcomer, shown, connect_by).await?;
         let _hearing = node.users.hear(registration.registered(), 0, None, Shape::plain());
+        let waiting = node
+            .inboxes
+            .as_ref()
+            .map(|inboxes| Waiting::new(inboxes, registration.registered(), &node.metrics));
         Ok(Self {
+            waiting,
             publisher: node.sessions.new_publisher(),
             expires_at: crate::relay::deadline(&caller.principal, Instant::now()),
             registration,

@@ -19,6 +19,7 @@ use presence::{GroupName, SessionId};
 use tokio::time::Instant;
 
 use super::error_note::{ERRORS, ErrorNote};
+use super::user::Kept;
 use super::{Refused, user};
 use crate::application::{Answer, Call, CallError, Caller, Content, Pairs, To};
 use crate::close::CloseReason;
@@ -208,7 +209,8 @@ impl Asking {
             }
             Place::User { name, path } => {
                 let to = UserDestination { name: Some(name), path };
-                user::send(&self.node, self.publisher, to, letter_of(content), persistent).await
+                let kept = Kept::of(content.persistent, self.receipted);
+                user::send(&self.node, self.publisher, to, letter_of(content), kept).await
             }
             Place::Group(group) => {
                 let router = &self.node.router;

@@ -11,6 +11,7 @@ use stomp::{Command, Headers};
 use super::queue::Queue;
 use super::replies::{REPLY_TO, TempQueue};
 use super::subscribe::{Subscriber, room_for_queues};
+use super::user::Kept;
 use super::{Asking, Refused, call, group, not_available, options, renewal, user};
 use crate::node::Node;
 
@@ -102,9 +103,9 @@ pub(super) async fn publish(
             return Ok(Sent { to, replies });
         }
         Destination::User(to) => {
-            let persistent = is_persistent(&publish.headers, receipted);
+            let kept = Kept::of(says_persistent(&publish.headers), receipted);
             let content = content(publish, reply_to.as_ref());
-            let confirm = user::send(node, publisher, to, content, persistent).await?;
+            let confirm = user::send(node, publisher, to, content, kept).await?;
             return Ok(Sent { to: SentTo::Broker(confirm), replies });
         }
         Destination::Group(name) => {
@@ -142,10 +143,14 @@ fn content(publish: Publish, reply_to: Option<&ByteString>) -> Content {
 /// say otherwise: a confirm alone promises nothing (measured: 200 confirmed, non-persistent
 /// messages on durable queues were gone after a kill).
 fn is_persistent(headers: &Headers, receipted: bool) -> bool {
+    says_persistent(headers).unwrap_or(receipted)
+}
+
+fn says_persistent(headers: &Headers) -> Option<bool> {
     match headers.get("persistent").map(|value| &**value) {
-        Some("true") => true,
-        Some("false") => false,
-        _ => receipted,
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! A session's subscription to a queue: deliveries are taken when the mailbox has room, and held
-//! until they are settled.
+//! A session's subscription to a queue, or to an inbox: deliveries are taken when the mailbox has room, and
+//! held until they are settled.
 //!
 //! With `ack:auto` a delivery is settled when its frame is written; else when the client says so.
 //! Dropping the subscription gives back all that is not settled.
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Refused;
 use super::subscribe::Subscriber;
 use crate::close::CloseReason;
+use crate::inboxes::Reader;
 use crate::mailbox::Mailbox;
 use crate::message_frame::{Shape, encode_delivery};
 use crate::metrics::Metrics;
@@ -32,10 +33,18 @@ pub(crate) struct Queue {
     source: Source,
     destination: Destination,
     /// `None` once the client has left: then only what is to be written is waited for.
-    subscription: Option<Subscription>,
+    supply: Option<Supply>,
     /// Oldest first; at most the subscription's prefetch.
     unsettled: VecDeque<Unsettled>,
     metrics: Arc<Metrics>,
+}
+
+/// Where deliveries come from.
+pub(crate) enum Supply {
+    /// A queue of the broker's.
+    Queue(Subscription),
+    /// What is stored for the session's user.
+    Inbox(Box<Reader>),
 }
 
 /// Whose the queue is.
@@ -69,7 +78,7 @@ struct Unsettled {
 impl Queue {
     pub(super) fn new(
         subscriber: &Subscriber,
-        subscription: Subscription,
+        supply: Supply,
         number: Option<u32>,
         ack: AckMode,
         shape: Shape,
@@ -77,10 +86,12 @@ impl Queue {
         destination: Destination,
     ) -> Self {
         let metrics = Arc::clone(&subscriber.node.metrics);
-        metrics.subscriptions.inc();
-        let (tag, subscription) = (subscriber.tag.clone(), Some(subscription));
+        if let Supply::Queue(_) = supply {
+            metrics.subscriptions.inc();
+        }
+        let (tag, supply) = (subscriber.tag.clone(), Some(supply));
         let unsettled = VecDeque::new();
-        Self { number, tag, ack, shape, source, destination, subscription, unsettled, metrics }
+        Self { number, tag, ack, shape, source, destination, supply, unsettled, metrics }
     }
 
     pub(super) fn number(&self) -> Option<u32> {
@@ -107,13 +118,16 @@ impl Queue {
 
     /// Whether the client has not left it.
     pub(super) fn is_live(&self) -> bool {
-        self.subscription.is_some()
+        self.supply.is_some()
     }
 
     /// The name by which its queue can be deleted, where it outlives the subscription.
     pub(super) fn kept(&self) -> Option<&ByteString> {
         match self.source {
-            Source::Kept => self.subscription.as_ref()?.queue(),
+            Source::Kept => match self.supply.as_ref()? {
+                Supply::Queue(subscription) => subscription.queue(),
+                Supply::Inbox(_) => None,
+            },
             Source::Others | Source::Own | Source::Replies { .. } => None,
         }
     }
@@ -126,8 +140,12 @@ impl Queue {
         now: Instant,
         count: &mut u64,
     ) -> Poll<Result<(), Refused>> {
-        let Some(subscription) = &mut self.subscription else { return Poll::Pending };
-        let Some(delivery) = ready!(subscription.poll_next(cx)) else {
+        let taken = match &mut self.supply {
+            Some(Supply::Queue(subscription)) => subscription.poll_next(cx),
+            Some(Supply::Inbox(reader)) => reader.poll_next(cx, self.unsettled.len()).map(Some),
+            None => return Poll::Pending,
+        };
+        let Some(delivery) = ready!(taken) else {
             return Poll::Ready(Err(Refused::titled(
                 Title::ServerCancelled,
                 CloseReason::BrokerUnavailable,
@@ -157,12 +175,12 @@ impl Queue {
         {
             self.settle_at(0, Outcome::Ack);
         }
-        self.subscription.is_some() || !self.unsettled.is_empty()
+        self.supply.is_some() || !self.unsettled.is_empty()
     }
 
     /// Takes no more deliveries; whether some of those taken are to be written and thereby settled.
     pub(super) fn leave(&mut self) -> bool {
-        self.subscription = None;
+        self.supply = None;
         self.ack == AckMode::Auto && !self.unsettled.is_empty()
     }
 

@@ -13,7 +13,7 @@ use stomp::Headers;
 use stomp::action::AckMode;
 
 use super::Refused;
-use super::queue::{Queue, Source};
+use super::queue::{Queue, Source, Supply};
 use super::subscribe::Subscriber;
 use crate::close::CloseReason;
 use crate::message_frame::{Shape, Shown};
@@ -84,7 +84,15 @@ impl TempQueue {
         };
         let (ack, destination) = (AckMode::Auto, Destination::TempQueue(self.spelled.clone()));
         let source = Source::Replies { temp_queue: self.spelled, reply_to: reply_to.clone() };
-        let queue = Queue::new(subscriber, subscription, None, ack, shape, source, destination);
+        let queue = Queue::new(
+            subscriber,
+            Supply::Queue(subscription),
+            None,
+            ack,
+            shape,
+            source,
+            destination,
+        );
         Ok((reply_to, queue))
     }
 }

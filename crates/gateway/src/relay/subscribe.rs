@@ -11,7 +11,7 @@ use stomp::action::{AckMode, Subscribe};
 use stomp::{Command, Version};
 
 use super::options::{Asked, bad};
-use super::queue::{Queue, Source};
+use super::queue::{Queue, Source, Supply};
 use super::seat::Seat;
 use super::{Asking, Refused, call, feed, group, renewal, user};
 use crate::application::Caller;
@@ -30,6 +30,8 @@ pub(crate) enum Opened {
     Shared { number: u32, acknowledged: bool, seat: Seat },
     /// To a queue.
     Queue(Queue),
+    /// To a destination of one's own user's: what comes live, and what is stored.
+    User { number: u32, acknowledged: bool, seat: Seat, inbox: Option<Queue> },
     /// To what the application answers, once.
     Asked(AskedSubscription),
 }
@@ -119,8 +121,10 @@ pub(super) async fn open(
     let number = subscribe.number;
     let source = match (&destination, &feed) {
         (Destination::User(UserDestination { path, .. }), _) => {
-            let seat = user::subscribe(&subscriber, number, path.clone(), shape).await?;
-            return Ok(Opened::Shared { number, acknowledged, seat }.into());
+            let wanted = user::Wanted { number, path: path.clone(), shape, prefetch };
+            return Ok(user::subscribe(&subscriber, wanted, subscribe.ack, destination)
+                .await?
+                .into());
         }
         (Destination::Group(name), _) => {
             let seat = group::subscribe(&subscriber, name, shape).await?;
@@ -150,7 +154,8 @@ pub(super) async fn open(
     };
     let subscription = node.broker.subscribe(request).await?;
     let (number, ack) = (Some(number), subscribe.ack);
-    let queue = Queue::new(&subscriber, subscription, number, ack, shape, source, destination);
+    let supply = Supply::Queue(subscription);
+    let queue = Queue::new(&subscriber, supply, number, ack, shape, source, destination);
     Ok(Opened::Queue(queue).into())
 }
 

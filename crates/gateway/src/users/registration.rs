@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{Joined, Registered, TooMany};
 use crate::close::CloseReason;
+use crate::inboxes::Bells;
 use crate::mailbox::Mailbox;
 use crate::node::Node;
 use crate::relay::Refused;
@@ -70,6 +71,7 @@ pub(super) async fn register(
         mailbox,
         heard: Mutex::default(),
         joined: Mutex::new(Joined::new(joins)),
+        bells: Bells::default(),
     });
     let limit = node.config.max_user_sessions;
     if let Err(TooMany) = node.users.enter(&registered, limit) {
@@ -82,6 +84,12 @@ pub(super) async fn register(
         ));
     }
     let registration = Registration { node: Arc::clone(node), registered };
+    // Nobody in particular does not come back, so nothing waits for them.
+    if principal.is_authenticated()
+        && let Some(inboxes) = &node.inboxes
+    {
+        inboxes.know(&user).await;
+    }
     let mut session = Session::new(id, user, node.presence.boot());
     session.address = address.to_string().into();
     session.device = cut(device, presence::MAX_TEXT);

@@ -171,6 +171,7 @@ impl Node {
             presence: presence.clone(),
             groups,
             nodes,
+            dispatcher: None,
             application,
         })
         .await
