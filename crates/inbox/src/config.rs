@@ -1,14 +1,26 @@
-//! The limits of inboxes.
+//! Where inboxes are, and their limits.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-/// The limits of inboxes, the same for each.
+use crate::Durable;
+
+/// Where inboxes are, and their limits, the same for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Where what waits for users is stored: `redis`, for all nodes; `disk` and `memory`, for one process alone;
+    /// `none`, which refuses to store anything. By default (`auto`) on disk where there is one process, and else
+    /// in Redis.
+    pub store: Store,
+    /// The directory of the store on disk, `footbridge-data` by default. It is made where it is not there.
+    pub directory: PathBuf,
+    /// The destinations within users at which everything is stored, whatever its sender says: such as
+    /// `/queue/alerts`, or `/queue/alerts/*` for all below. None by default.
+    pub durable: Vec<String>,
     /// How long a message waits at most before it expires, 7 days by default. A sender may say less, and not
     /// more.
     #[serde(with = "humantime_serde")]
@@ -30,15 +42,39 @@ pub struct Config {
     /// attempt, up to 5 min.
     #[serde(with = "humantime_serde")]
     pub retry: Duration,
+    /// Where a message is published that has failed, such as `/exchange/dead/inbox` or `/queue/dead`. Empty, which
+    /// is nowhere, by default.
+    pub dead_letter: String,
     /// How long a sender's idempotency key is known, 24 h by default.
     #[serde(with = "humantime_serde")]
     pub idempotency: Duration,
     /// How many messages of an inbox are remembered after they have left it, so that their status can be
     /// asked for; 1,000 by default, for at most 24 h.
     pub remembered: u64,
+    /// Whether Redis may store what it does not keep through its own restart, `false` by default: then what is
+    /// durable may be lost.
+    pub unsafe_durability: bool,
+    /// How many replicas of Redis must have a message before it counts as stored, 0 by default.
+    pub wait_replicas: u32,
     /// Whether what has failed stays until it was published elsewhere; set by who publishes it.
     #[serde(skip)]
     pub keeps_failed: bool,
+}
+
+/// Where inboxes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Store {
+    /// On disk where there is one process, and else in Redis.
+    Auto,
+    /// In Redis, for all nodes.
+    Redis,
+    /// On disk, for one process.
+    Disk,
+    /// In memory: gone with the process.
+    Memory,
+    /// Nowhere.
+    None,
 }
 
 /// What becomes of a message for an inbox that is full.
@@ -64,6 +100,12 @@ pub struct Invalid {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            store: Store::Auto,
+            directory: PathBuf::from("footbridge-data"),
+            durable: Vec::new(),
+            dead_letter: String::new(),
+            unsafe_durability: false,
+            wait_replicas: 0,
             ttl: Duration::from_secs(7 * 24 * 3600),
             max_messages: 10_000,
             max_bytes: ByteSize::mib(16),
@@ -86,6 +128,15 @@ impl Config {
     pub fn check(&self) -> Result<(), Invalid> {
         let invalid = |key, why: &str| Err(Invalid { key, why: why.to_owned() });
         let second = Duration::from_secs(1);
+        if self.directory.as_os_str().is_empty() {
+            return invalid("directory", "must name a directory");
+        }
+        if let Err(why) = Durable::new(&self.durable) {
+            return invalid("durable", &format!("names {why}"));
+        }
+        if self.wait_replicas > 16 {
+            return invalid("wait_replicas", "must be at most 16");
+        }
         if !(second..=LONGEST).contains(&self.ttl) {
             return invalid("ttl", "must be 1s to 3650 days");
         }

@@ -33,7 +33,7 @@ mod inbox;
 mod status;
 
 pub use self::address::{Address, MAX_PATH};
-pub use self::config::{Config, Invalid, Overflow};
+pub use self::config::{Config, Invalid, Overflow, Store};
 pub use self::durable::Durable;
 pub use self::entry::{Draft, Entry, Position};
 pub use self::error::Error;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use broker::destination::Verb;
 use broker::{Destination, Destinations};
+use inbox::Store;
 
 use super::{Config, Role};
 
@@ -34,6 +35,7 @@ impl Config {
             self.websocket.check().err().map(|wrong| conflict("websocket", wrong.key, wrong.why)),
             self.rabbitmq.check().err().map(|wrong| conflict("rabbitmq", wrong.key, wrong.why)),
             self.embedded.check().err().map(|wrong| conflict("embedded", wrong.key, wrong.why)),
+            self.inbox.check().err().map(|wrong| conflict("inbox", wrong.key, wrong.why)),
             self.presence.check().err().map(|wrong| conflict("presence", wrong.key, wrong.why)),
             self.redis.check().err().map(|wrong| conflict("redis", wrong.key, wrong.why)),
             self.log.check().err().map(|wrong| conflict("log", wrong.key, wrong.why)),
@@ -73,6 +75,8 @@ impl Config {
             undelivered("stomp.max_body", self.stomp.max_body),
             undelivered("notifier.max_message", self.notifier.max_message),
         ];
+        let inbox = self.inboxes(role, &destinations);
+        let between = between.into_iter().chain(inbox);
         let listeners = role.listeners(self);
         let taken = listeners.iter().enumerate().filter_map(|(n, &(section, key, address))| {
             let (other, its, taken) =
@@ -81,6 +85,33 @@ impl Config {
             Some(conflict(section, key, why))
         });
         taken.chain(of_sections.into_iter().chain(between).flatten()).collect()
+    }
+
+    /// What of `[inbox]` cannot work in that role, or by these prefixes.
+    fn inboxes(&self, role: Role, destinations: &Destinations) -> [Option<Conflict>; 2] {
+        let conflict = |key, why| Conflict { section: "inbox", key, why };
+        let store = match (role, self.inbox.store) {
+            (Role::Gateway | Role::Notifier, Store::Disk | Store::Memory) => Some(
+                "is one process's own, and others would not see what waits there; use \"redis\" or \"none\"",
+            ),
+            (Role::Dev, Store::Redis) => Some(
+                "is shared by nodes, and this is the only one; use \"disk\", \"memory\" or \"none\"",
+            ),
+            _ => None,
+        };
+        let grave = &self.inbox.dead_letter;
+        let is_fit = grave.is_empty()
+            || matches!(
+                destinations.parse(grave, Verb::Send),
+                Ok(Destination::Topic(_) | Destination::Queue(_) | Destination::Exchange { .. })
+            );
+        let grave = (!is_fit).then(|| {
+            format!("\"{grave}\" is no topic, queue or exchange; use \"/queue/dead\", say")
+        });
+        [
+            store.map(|why| conflict("store", why.to_owned())),
+            grave.map(|why| conflict("dead_letter", why)),
+        ]
     }
 
     /// Whether a process of that role can tell who calls, if it is called. A gateway does not have the

@@ -64,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) rabbitmq: broker_rabbitmq::Config,
     /// Limits of the broker inside the process.
     pub(crate) embedded: broker_embedded::Config,
+    /// What waits for users who are away.
+    pub(crate) inbox: inbox::Config,
     /// How soon a node that died is noticed, and how much is told to Redis at once.
     pub(crate) presence: presence::Config,
     /// How to reach Redis, which knows who is online and in which group.

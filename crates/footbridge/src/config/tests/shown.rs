@@ -60,6 +60,23 @@ fn what_is_shown_says_where_it_comes_from() {
         max_bytes = "512.0 MiB"
         max_message = "1.0 MiB"
 
+        [inbox]
+        store = "auto"
+        directory = "footbridge-data"
+        durable = []
+        dead_letter = ""
+        unsafe_durability = false
+        wait_replicas = 0
+        ttl = "7days"
+        max_messages = 10000
+        max_bytes = "16.0 MiB"
+        overflow = "refuse"
+        ack_wait = "5m"
+        max_attempts = 20
+        retry = "1s"
+        idempotency = "1day"
+        remembered = 1000
+
         [presence]
         lease = "15s"
         refresh = "5s"
