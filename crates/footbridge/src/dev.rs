@@ -15,6 +15,7 @@ use broker::{Broker, Destinations};
 use broker_embedded::EmbeddedBroker;
 use cluster::Nodes;
 use gateway::Gateway;
+use inbox::Store;
 use notifier::{Callers, Notifier};
 use presence::{Boot, MemoryPresence, Presence};
 use websocket::Origins;
@@ -22,6 +23,7 @@ use websocket::Origins;
 use crate::admin::{Admin, Readiness, Serving, shown};
 use crate::config::{Config, Role, environment};
 use crate::example::Example;
+use crate::inboxes::{self, Around};
 use crate::{file_limit, serving};
 
 /// Run one node with everything inside, for development.
@@ -46,6 +48,9 @@ pub(crate) struct Command {
     /// Address and port for metrics and health [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
+    /// Directory for what waits for users who are away [default: footbridge-data, or memory if that cannot be had]
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Option<PathBuf>,
 }
 
 impl Command {
@@ -55,6 +60,9 @@ impl Command {
         config.gateway.stomp_listen = self.stomp.or(config.gateway.stomp_listen);
         config.notifier.listen = self.grpc.unwrap_or(config.notifier.listen);
         config.admin.listen = self.admin.unwrap_or(config.admin.listen);
+        if let Some(directory) = self.data {
+            (config.inbox.store, config.inbox.directory) = (Store::Disk, directory);
+        }
         let destinations = Destinations::new(&config.destinations);
         if let Some(route) = route(self.application, &destinations) {
             config.application.routes.retain(|other| other.prefix != route.prefix);
@@ -77,6 +85,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let routes =
         (!config.application.routes.is_empty()).then(|| serving::routes(&config.application));
     let application = serving::application(&config.application, &destinations, broker.clone())?;
+    let around = Around {
+        broker: broker.clone(),
+        presence: presence.clone(),
+        groups: presence.clone(),
+        nodes: nodes.clone(),
+        destinations: &destinations,
+    };
+    let store = inboxes::alone(&config.inbox)?;
+    let dispatcher = inboxes::dispatcher(&config.inbox, store, around)?;
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     let gateway = Gateway::bind(gateway::Parts {
@@ -90,7 +107,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         presence: presence.clone(),
         groups: presence.clone(),
         nodes: nodes.clone(),
-        dispatcher: None,
+        dispatcher: dispatcher.clone(),
         application: application.unwrap_or_else(|| Arc::new(Example)),
     })
     .await

@@ -11,6 +11,7 @@ mod dev;
 mod example;
 mod file_limit;
 mod grpc;
+mod inboxes;
 mod listen;
 mod log;
 mod send;

@@ -109,6 +109,7 @@ impl Subject {
             Command::new(std::env::current_exe()?)
                 .args(["dev", "--listen", &listen.to_string(), "--admin", &admin.to_string()])
                 .args(["--grpc", &grpc.to_string()])
+                .env("FOOTBRIDGE_INBOX__STORE", "memory")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log.try_clone()?)

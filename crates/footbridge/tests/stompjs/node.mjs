@@ -136,7 +136,9 @@ export class Node extends Process {
   static async start({ listen = '127.0.0.1:0', env = {}, options = [] } = {}) {
     const node = new Node();
     const args = ['dev', '--listen', listen, '--admin', '127.0.0.1:0', '--grpc', '127.0.0.1:0', ...options];
-    await node.spawn(program(), args, ['Console', 'WebSocket', 'Admin'], env);
+    // Nothing of one test waits for another.
+    const alone = { FOOTBRIDGE_INBOX__STORE: 'memory', ...env };
+    await node.spawn(program(), args, ['Console', 'WebSocket', 'Admin'], alone);
     node.console = node.said('Console');
     node.url = node.said('WebSocket');
     node.admin = node.said('Admin');

@@ -71,9 +71,12 @@ class Node(Process):
     """A `footbridge dev`."""
 
     COMMAND = ["dev", "--listen", ANY_PORT, "--stomp", ANY_PORT, "--grpc", ANY_PORT]
+    STORE = "memory"
 
     def __init__(self, **variables):
         command = [*self.COMMAND, "--admin", ANY_PORT]
+        # Nothing of one test waits for another.
+        variables = {"FOOTBRIDGE_INBOX__STORE": self.STORE, **variables}
         super().__init__("FOOTBRIDGE_BIN", "release/footbridge", *command, **variables)
 
     def _listen(self):
@@ -86,6 +89,7 @@ class Gateway(Node):
     """A `footbridge gateway` that lets everybody do everything."""
 
     COMMAND = ["gateway", "--listen", ANY_PORT]
+    STORE = "redis"
 
     def __init__(self, rabbitmq, redis, **variables):
         super().__init__(

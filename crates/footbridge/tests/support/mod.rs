@@ -50,10 +50,11 @@ impl Settings {
         Self::of(&["notifier", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
     }
 
-    /// `footbridge dev` on free ports.
+    /// `footbridge dev` on free ports, which keeps what waits for users in memory.
     pub(crate) fn dev() -> Self {
         let ports = ["--listen", "--admin", "--grpc"].map(|port| [port, "127.0.0.1:0"]);
-        Self::of(&[&["dev"], ports.concat().as_slice()].concat())
+        let dev = Self::of(&[&["dev"], ports.concat().as_slice()].concat());
+        dev.set("inbox.store", "memory")
     }
 
     /// Any command, such as `&["send", "/topic/a", "hello"]`.

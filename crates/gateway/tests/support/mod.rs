@@ -15,10 +15,11 @@ use access::rules::Config as Rules;
 use broker::{Broker, Destinations, PublisherId};
 use broker_embedded::EmbeddedBroker;
 use bytes::BytesMut;
-use cluster::{Nodes, Router};
+use cluster::{Dispatcher, DispatcherParts, Nodes, Router};
 use futures_util::{SinkExt, StreamExt};
 use gateway::{Config, Gateway, Parts, application, plain};
-use presence::{Boot, Config as PresenceConfig, Groups, MemoryPresence, SessionId};
+use inbox::{DiskInbox, Durable};
+use presence::{Boot, Config as PresenceConfig, Groups, MemoryPresence, Presence, SessionId};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use stomp::{Command, Decoder, Frame, Limits, Version, header};
@@ -37,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// As whom a node says how it is, and a service sends.
 const ANNOUNCER: PublisherId = PublisherId(u64::MAX);
 pub(crate) const SERVICE: PublisherId = PublisherId(1 << 63);
+const STORER: PublisherId = PublisherId(u64::MAX - 2);
 
 /// What clients take.
 const LIMITS: Limits =
@@ -50,9 +52,32 @@ pub(crate) struct Node {
     pub(crate) presence: Arc<MemoryPresence>,
     /// By which services send.
     pub(crate) router: Router,
+    /// By which they store.
+    pub(crate) dispatcher: Dispatcher,
     metrics: Registry,
     stop: Option<oneshot::Sender<()>>,
     run: JoinHandle<()>,
+}
+
+/// The settings of a node.
+struct Whole {
+    access: access::Config,
+    config: Config,
+    inboxes: inbox::Config,
+    stomp: stomp::Config,
+    plain: plain::Config,
+}
+
+impl Default for Whole {
+    fn default() -> Self {
+        Self {
+            access: access::Config::default(),
+            config: config(),
+            inboxes: inbox::Config::default(),
+            stomp: stomp::Config::default(),
+            plain: plain::Config::default(),
+        }
+    }
 }
 
 pub(crate) fn config() -> Config {
@@ -131,7 +156,19 @@ impl Node {
         let stomp = stomp::Config { max_frames_per_second: 0, ..stomp::Config::default() };
         let application = Arc::new(application::NoApplication);
         let plain = plain::Config::default();
-        Self::start_whole(groups, application, access, broker, config(), stomp, plain).await
+        let whole = Whole { access, stomp, plain, ..Whole::default() };
+        Self::start_whole(groups, application, broker, whole).await
+    }
+
+    /// Starts a node, open to everything, whose inboxes have these limits.
+    pub(crate) async fn start_storing(inboxes: inbox::Config) -> Self {
+        let broker = Arc::new(EmbeddedBroker::new(broker_embedded::Config::default()));
+        let access = access::Config { rules: Rules::Open, ..access::Config::default() };
+        let stomp = stomp::Config { max_frames_per_second: 0, ..stomp::Config::default() };
+        let application = Arc::new(application::NoApplication);
+        let groups = |presence: Arc<MemoryPresence>| -> Arc<dyn Groups> { presence };
+        let whole = Whole { access, inboxes, stomp, ..Whole::default() };
+        Self::start_whole(groups, application, broker, whole).await
     }
 
     async fn start_behind(
@@ -143,23 +180,32 @@ impl Node {
         plain: plain::Config,
     ) -> Self {
         let groups = |presence: Arc<MemoryPresence>| -> Arc<dyn Groups> { presence };
-        Self::start_whole(groups, application, access, broker, config, stomp, plain).await
+        let whole = Whole { access, config, stomp, plain, ..Whole::default() };
+        Self::start_whole(groups, application, broker, whole).await
     }
 
     async fn start_whole(
         groups: impl FnOnce(Arc<MemoryPresence>) -> Arc<dyn Groups>,
         application: Arc<dyn application::Application>,
-        access: access::Config,
         broker: Arc<dyn Broker>,
-        config: Config,
-        stomp: stomp::Config,
-        plain: plain::Config,
+        whole: Whole,
     ) -> Self {
+        let Whole { access, config, inboxes, stomp, plain } = whole;
         let destinations = Destinations::default();
         let presence = Arc::new(MemoryPresence::new(&PresenceConfig::default(), Boot::generate()));
         let nodes = Arc::new(Nodes::alone(broker.clone(), presence.clone(), ANNOUNCER));
         let groups = groups(presence.clone());
         let router = Router::new(broker.clone(), presence.clone(), groups.clone(), nodes.clone());
+        let dispatcher = Dispatcher::new(DispatcherParts {
+            durable: Durable::new(&inboxes.durable).unwrap(),
+            inbox: Arc::new(DiskInbox::memory(inboxes).unwrap()),
+            router: router.clone(),
+            broker: broker.clone(),
+            destinations: destinations.clone(),
+            boot: presence.boot(),
+            publisher: STORER,
+            dead_letter: None,
+        });
         let gateway = Gateway::bind(Parts {
             config,
             stomp,
@@ -171,7 +217,7 @@ impl Node {
             presence: presence.clone(),
             groups,
             nodes,
-            dispatcher: None,
+            dispatcher: Some(dispatcher.clone()),
             application,
         })
         .await
@@ -184,7 +230,7 @@ impl Node {
         let run = tokio::spawn(gateway.run(async {
             let _ = stopped.await;
         }));
-        Self { address, stomp_address, presence, router, metrics, stop: Some(stop), run }
+        Self { address, stomp_address, presence, router, dispatcher, metrics, stop: Some(stop), run }
     }
 
     pub(crate) fn stomp_address(&self) -> SocketAddr {
