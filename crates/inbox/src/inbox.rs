@@ -126,7 +126,10 @@ pub struct Take<'a> {
 pub struct Taken {
     /// The entries, claimed.
     pub entries: Vec<Entry>,
-    /// Up to where the subscriber has had everything now: what it takes after the next time.
+    /// The epoch of the inbox, by which the entries are settled.
+    pub epoch: u64,
+    /// Up to where the subscriber has had everything now: what it takes after the next time. After
+    /// [`Position::END`] it is that again.
     pub upto: Position,
     /// Whether there is more to take at once.
     pub more: bool,
@@ -163,8 +166,8 @@ pub struct Settled {
 pub struct Advanced {
     /// Inboxes in which there is something to take that was not before.
     pub due: Vec<Address>,
-    /// The changes that were made.
-    pub changes: Vec<Change>,
+    /// The changes that were made, and in which inboxes.
+    pub changes: Vec<(Address, Vec<Change>)>,
     /// What has failed a while ago and nobody has buried.
     pub failed: Vec<(Address, Entry)>,
     /// Whether more is due now, so that it is worth asking again at once.
