@@ -29,6 +29,8 @@ mod config;
 mod entry;
 mod error;
 mod inbox;
+#[cfg(feature = "redis")]
+mod redis;
 mod status;
 
 pub use self::address::{Address, MAX_PATH};
@@ -36,4 +38,6 @@ pub use self::config::{Config, Invalid, Overflow};
 pub use self::entry::{Draft, Entry, Position};
 pub use self::error::Error;
 pub use self::inbox::{Advanced, Appended, Count, Inbox, Purge, Settled, Settlement, Take, Taken};
+#[cfg(feature = "redis")]
+pub use self::redis::{Durability, RedisInbox};
 pub use self::status::{Change, Listed, State, Status};
