@@ -30,6 +30,8 @@ mod durable;
 mod entry;
 mod error;
 mod inbox;
+#[cfg(feature = "redis")]
+mod redis;
 mod status;
 
 pub use self::address::{Address, MAX_PATH};
@@ -38,4 +40,6 @@ pub use self::durable::Durable;
 pub use self::entry::{Draft, Entry, Position};
 pub use self::error::Error;
 pub use self::inbox::{Advanced, Appended, Count, Inbox, Purge, Settled, Settlement, Take, Taken};
+#[cfg(feature = "redis")]
+pub use self::redis::{Durability, RedisInbox};
 pub use self::status::{Change, Listed, State, Status};

@@ -20,13 +20,11 @@
 //! that one or of the connection, is noticed when the sessions are written again, within `reassert`.
 //!
 //! `keeper` holds the lease and begins terms, `reaper` clears away nodes that died and tells who is offline,
-//! `link` is the connection, `script` and the `.lua` files what runs in Redis, `keys` what is where.
+//! `redis-link` is the connection, `script` and the `.lua` files what runs in Redis, `keys` what is where.
 
-mod config;
 mod groups;
 mod keeper;
 mod keys;
-mod link;
 mod reaper;
 mod removal;
 mod script;
@@ -45,14 +43,15 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use self::config::{RedisConfig, Url};
-use self::link::Answers;
+use redis_link::Answers;
+pub use redis_link::{RedisConfig, Url};
+
 use self::script::Lua;
 use self::shared::Shared;
 use self::writer::Write;
 use crate::{
-    Boot, Config, Count, Events, Lookup, OnlineUser, Page, PageRequest, Presence, RegisterError,
-    Session, SessionId, State, Unavailable, UserName,
+    Boot, Config, Count, Events, GroupError, Lookup, OnlineUser, Page, PageRequest, Presence,
+    RegisterError, Session, SessionId, State, Unavailable, UserName,
 };
 
 /// Presence and groups in Redis, for one node.
@@ -115,7 +114,7 @@ impl RedisPresence {
         deadline: Instant,
     ) -> Result<T, NotWritten> {
         let refused = |why: &str| NotWritten::HandedOver(Unavailable(why.to_owned()));
-        self.shared.link.line().map_err(NotWritten::Kept)?;
+        self.shared.link.line().map_err(|why| NotWritten::Kept(why.into()))?;
         let place = timeout_at(deadline, self.shared.writes.reserve()).await;
         let Ok(Ok(place)) = place else {
             let why = "too many sessions wait to be written to Redis".to_owned();
@@ -273,13 +272,13 @@ impl Presence for RedisPresence {
         // Redis takes no end that is past.
         let length = shared::millis(duration).max(1);
         ban.arg(self.shared.keys.ban(user)).arg(1).arg("PX").arg(length);
-        self.shared.link.ask_one(ban).await
+        Ok(self.shared.link.ask_one(ban).await?)
     }
 
     async fn lift_ban(&self, user: &UserName) -> Result<bool, Unavailable> {
         let mut lift = redis::cmd("DEL");
         lift.arg(self.shared.keys.ban(user));
-        self.shared.link.ask_one(lift).await
+        Ok(self.shared.link.ask_one(lift).await?)
     }
 
     async fn ban_of(&self, user: &UserName) -> Result<Option<Duration>, Unavailable> {
@@ -316,7 +315,19 @@ impl Presence for RedisPresence {
         let keys = [self.shared.keys.leases(), self.shared.keys.standing()];
         let mut give_up = self.shared.scripts.call(Lua::LeaseDrop, &keys);
         give_up.arg(self.shared.boot.to_string());
-        self.shared.link.ask_one::<u64>(give_up).await.map(drop)
+        Ok(self.shared.link.ask_one::<u64>(give_up).await.map(drop)?)
+    }
+}
+
+impl From<redis_link::Failure> for Unavailable {
+    fn from(failure: redis_link::Failure) -> Self {
+        Self(failure.to_string())
+    }
+}
+
+impl From<redis_link::Failure> for GroupError {
+    fn from(failure: redis_link::Failure) -> Self {
+        Unavailable::from(failure).into()
     }
 }
 

@@ -88,7 +88,7 @@ impl Groups for RedisPresence {
     ) -> Result<bool, Unavailable> {
         let mut set = self.shared.call_on(Lua::GroupLifetime, group);
         set.arg(lifetime_argument(lifetime));
-        self.shared.link.ask_one(set).await
+        Ok(self.shared.link.ask_one(set).await?)
     }
 
     async fn delete(&self, group: &GroupName) -> Result<bool, Unavailable> {
@@ -127,7 +127,7 @@ impl Groups for RedisPresence {
     }
 
     async fn size(&self, group: &GroupName) -> Result<u64, Unavailable> {
-        self.shared.link.ask_one(self.shared.call_on(Lua::GroupSize, group)).await
+        Ok(self.shared.link.ask_one(self.shared.call_on(Lua::GroupSize, group)).await?)
     }
 
     async fn groups_of(&self, member: &Member) -> Result<Vec<GroupName>, Unavailable> {
@@ -160,6 +160,6 @@ impl Groups for RedisPresence {
         let mut ask = self.shared.call_on(Lua::GroupContains, group);
         ask.arg(Member::User(user.clone()).to_text());
         ask.arg(Member::Session(session.clone()).to_text());
-        self.shared.link.ask_one(ask).await
+        Ok(self.shared.link.ask_one(ask).await?)
     }
 }

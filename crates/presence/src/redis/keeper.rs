@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Cmd;
+use redis_link::{Answers, Line};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 use ulid::Ulid;
 
-use super::link::Line;
 use super::reaper::sweep;
 use super::removal::{Removal, remove};
 use super::script::Lua;
@@ -88,10 +88,7 @@ async fn renew(shared: &Shared, term: &Term, line: &Line) -> Result<bool, Unavai
     Ok(read_epoch(epoch, line)? == Some(term.epoch.clone()))
 }
 
-fn read_epoch(
-    mut answers: super::link::Answers,
-    line: &Line,
-) -> Result<Option<Epoch>, Unavailable> {
+fn read_epoch(mut answers: Answers, line: &Line) -> Result<Option<Epoch>, Unavailable> {
     let stored: Option<String> = answers.next()?;
     Ok(stored.map(|stored| epoch_of(&stored, &line.run)))
 }
@@ -207,7 +204,8 @@ async fn restore_memberships(shared: &Shared, ids: &[SessionId]) -> Result<(), U
             restores.push(restore);
         }
     }
-    shared.link.ask_many(restores, shared.config.batch).await.map(drop)
+    shared.link.ask_many(restores, shared.config.batch).await?;
+    Ok(())
 }
 
 /// Writes all sessions again and again, a few at a time, and clears away what is not one of them: for

@@ -189,7 +189,7 @@ async fn unlist(shared: &Shared, users: &[&UserName]) -> Result<(), Unavailable>
         }
     }
     match is_any_back {
-        true => shared.link.ask_one::<u64>(back).await.map(drop),
+        true => Ok(shared.link.ask_one::<u64>(back).await.map(drop)?),
         false => Ok(()),
     }
 }

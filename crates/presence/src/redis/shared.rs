@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::Cmd;
+use redis_link::{Line, Link, RedisConfig};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::config::RedisConfig;
 use super::keys::Keys;
-use super::link::{self, Link};
 use super::script::{Lua, Scripts};
 use super::writer::Write;
 use crate::event::Source;
@@ -44,7 +43,6 @@ pub(super) struct Shared {
     pub(super) faulted: Notify,
     /// Held for a lookup or a change, never across a wait.
     pub(super) here: Mutex<Here>,
-    command_timeout: Duration,
 }
 
 /// The sessions of this node.
@@ -89,13 +87,13 @@ impl Shared {
         closing: CancellationToken,
     ) -> Self {
         let link = LinkState::Down("not connected yet".to_owned());
+        let scripts = Scripts::new();
         Self {
             boot,
             config,
             keys: Keys::new(&redis.namespace),
-            scripts: Scripts::new(),
-            command_timeout: redis.command_timeout,
-            link: Link::start(redis, closing),
+            link: Link::start(redis, &scripts, closing),
+            scripts,
             events: Source::new(),
             state: watch::Sender::new(State { link, registered: None }),
             writes,
@@ -107,14 +105,14 @@ impl Shared {
     /// The longest that a change may wait for its answer: for its place in line, and for the two steps it
     /// takes at most.
     pub(super) fn patience(&self) -> Duration {
-        self.command_timeout * 3
+        self.link.command_timeout() * 3
     }
 
     /// Shows the state of the link as it changes.
     pub(super) async fn show_link(self: Arc<Self>) {
         let mut changes = self.link.changes();
         loop {
-            let link = link::state_of(&changes.borrow_and_update());
+            let link = state_of(&changes.borrow_and_update());
             self.state.send_if_modified(|state| {
                 let is_new = state.link != link;
                 state.link = link;
@@ -240,4 +238,12 @@ pub(super) fn epoch_of(stored: &str, run: &str) -> Epoch {
 pub(super) fn millis(duration: Duration) -> u64 {
     const NEVER: u64 = 100 * 365 * 86_400 * 1_000;
     u64::try_from(duration.as_millis()).unwrap_or(NEVER).min(NEVER)
+}
+
+/// How the link stands, as others see it.
+fn state_of(line: &Result<Arc<Line>, String>) -> LinkState {
+    match line {
+        Ok(_) => LinkState::Up,
+        Err(why) => LinkState::Down(why.clone()),
+    }
 }

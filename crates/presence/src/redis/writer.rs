@@ -138,7 +138,7 @@ async fn write_sessions(
     written.push(users);
     let mut answers = shared.link.ask_in_order(vec![vec![index], written]).await?;
     answers.next::<u64>()?;
-    lines.iter().map(|_| answers.next()).collect()
+    lines.iter().map(|_| Ok(answers.next()?)).collect()
 }
 
 /// Tells everybody what became of the lines, and returns the sessions that met a ban.

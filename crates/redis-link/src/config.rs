@@ -7,8 +7,6 @@ use std::time::Duration;
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::Invalid;
-
 /// The settings of the connection to Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +41,16 @@ pub struct RedisConfig {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Url(String);
+
+/// A value that no connection can be made with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct Invalid {
+    /// The key in the configuration.
+    pub key: &'static str,
+    /// What its value must be.
+    pub why: String,
+}
 
 /// What stands for a password where a URL is shown.
 const HIDDEN: &str = "***";
@@ -104,7 +112,7 @@ impl RedisConfig {
     }
 
     /// The certificates in `ca_file`, if there is one.
-    pub(super) fn authorities(&self) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) fn authorities(&self) -> Result<Option<Vec<u8>>, String> {
         let file = &self.ca_file;
         if file.as_os_str().is_empty() {
             return Ok(None);
@@ -121,7 +129,7 @@ impl RedisConfig {
 
 impl Url {
     /// Says what is wrong without saying the URL, where a password may be anywhere.
-    pub(super) fn parse(&self) -> Result<ConnectionInfo, String> {
+    pub(crate) fn parse(&self) -> Result<ConnectionInfo, String> {
         if !self.0.starts_with("redis://") && !self.0.starts_with("rediss://") {
             return Err("it begins with neither redis:// nor rediss://".to_owned());
         }
@@ -135,7 +143,7 @@ impl Url {
     }
 
     /// Where it leads, without user and password.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         match self.parse() {
             Ok(info) => info.addr().to_string(),
             Err(_) => HIDDEN.to_owned(),

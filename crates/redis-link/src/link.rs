@@ -21,6 +21,7 @@ use rand::RngExt;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
@@ -29,9 +30,7 @@ use redis::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{RedisConfig, Url};
-use super::script::Scripts;
-use crate::{Link as State, Unavailable};
+use crate::{Failure, Lua, RedisConfig, Scripts, Url};
 
 /// The first pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -39,12 +38,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection that was opened.
-pub(super) struct Line {
+pub struct Line {
     wire: Wire,
     /// Which one it is, counted over the life of the link.
-    pub(super) number: u64,
+    pub number: u64,
     /// Names this run of the server; empty where that cannot be known.
-    pub(super) run: String,
+    pub run: String,
     broken: CancellationToken,
 }
 
@@ -55,7 +54,7 @@ enum Wire {
 }
 
 /// What shares the connection.
-pub(super) struct Link {
+pub struct Link {
     line: watch::Receiver<Result<Arc<Line>, String>>,
     command_timeout: Duration,
     /// How many times something was sent to Redis and waited for.
@@ -63,91 +62,144 @@ pub(super) struct Link {
 }
 
 /// The answers to a batch of questions, in their order.
-pub(super) struct Answers(std::vec::IntoIter<Value>);
+pub struct Answers(std::vec::IntoIter<Value>);
 
 impl Link {
-    /// Opens the connection and keeps it open until `closing`.
-    pub(super) fn start(config: RedisConfig, closing: CancellationToken) -> Self {
+    /// Opens the connection and keeps it open until `closing`. Each connection gets `scripts` loaded. It must
+    /// be called within a Tokio runtime.
+    pub fn start<L: Lua>(
+        config: RedisConfig,
+        scripts: &Scripts<L>,
+        closing: CancellationToken,
+    ) -> Self {
         let (lines, line) = watch::channel(Err("not connected yet".to_owned()));
         let command_timeout = config.command_timeout;
-        let told = Mutex::default();
-        let supervisor = Supervisor { config, lines, told };
+        let supervisor =
+            Supervisor { config, loads: scripts.load(), lines, told: Mutex::default() };
         tokio::spawn(async move { closing.run_until_cancelled(supervisor.run()).await });
         Self { line, command_timeout, round_trips: AtomicU64::new(0) }
     }
 
     /// The line of the moment, or why there is none.
-    pub(super) fn line(&self) -> Result<Arc<Line>, Unavailable> {
-        self.line.borrow().clone().map_err(Unavailable)
+    ///
+    /// # Errors
+    /// [`Failure::Down`].
+    pub fn line(&self) -> Result<Arc<Line>, Failure> {
+        self.line.borrow().clone().map_err(Failure::Down)
     }
 
     /// Every change of the line.
-    pub(super) fn changes(&self) -> watch::Receiver<Result<Arc<Line>, String>> {
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Result<Arc<Line>, String>> {
         self.line.clone()
     }
 
-    pub(super) fn round_trips(&self) -> u64 {
+    /// How often something was sent to Redis and waited for.
+    #[must_use]
+    pub fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// How long Redis may take to answer.
+    #[must_use]
+    pub fn command_timeout(&self) -> Duration {
+        self.command_timeout
     }
 
     /// Asks all of `questions` in one round trip, and returns the answers once all are there. Of one
     /// server they are answered in their order; of a Cluster each slot for itself.
-    pub(super) async fn ask(&self, questions: Vec<Cmd>) -> Result<Answers, Unavailable> {
+    ///
+    /// # Errors
+    /// As soon as one question has no answer; others may have been done.
+    pub async fn ask(&self, questions: Vec<Cmd>) -> Result<Answers, Failure> {
         self.ask_on(&*self.line()?, questions).await
     }
 
     /// The answer to one question.
-    pub(super) async fn ask_one<T: FromRedisValue>(&self, question: Cmd) -> Result<T, Unavailable> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ask_one<T: FromRedisValue>(&self, question: Cmd) -> Result<T, Failure> {
         self.ask(vec![question]).await?.next()
     }
 
     /// Like [`ask`](Link::ask), on that line and no other.
-    pub(super) async fn ask_on(
+    ///
+    /// # Errors
+    /// As of [`ask`](Link::ask).
+    pub async fn ask_on(&self, line: &Line, questions: Vec<Cmd>) -> Result<Answers, Failure> {
+        let answers = self.ask_each_on(line, questions).await?;
+        let answers: Vec<_> = answers.into_iter().collect::<Result<_, _>>()?;
+        Ok(Answers(answers.into_iter()))
+    }
+
+    /// Like [`ask_on`](Link::ask_on), but each question has its own answer or failure.
+    ///
+    /// # Errors
+    /// When there are no answers at all.
+    pub async fn ask_each_on(
         &self,
         line: &Line,
         questions: Vec<Cmd>,
-    ) -> Result<Answers, Unavailable> {
+    ) -> Result<Vec<Result<Value, Failure>>, Failure> {
         if questions.is_empty() {
-            return Ok(Answers(Vec::new().into_iter()));
+            return Ok(Vec::new());
+        }
+        let lost = || "the connection to Redis was lost".to_owned();
+        if line.broken.is_cancelled() {
+            return Err(Failure::Down(lost()));
         }
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let answers = line.wire.clone().send(questions);
         let answers = tokio::select! {
             answers = tokio::time::timeout(self.command_timeout, answers) => answers,
-            () = line.broken.cancelled() => {
-                return Err(Unavailable("the connection to Redis was lost".to_owned()));
-            }
+            () = line.broken.cancelled() => return Err(Failure::Lost(lost())),
         };
-        let error = match answers {
-            Ok(Ok(answers)) => match answers.iter().find_map(refusal) {
-                None => return Ok(Answers(answers.into_iter())),
-                Some(refusal) => refusal,
-            },
-            Ok(Err(error)) => error,
+        match answers {
+            Ok(Ok(answers)) => {
+                let one = |answer| {
+                    let error = match answer {
+                        Ok(Value::ServerError(error)) => error.into(),
+                        Ok(answer) => return Ok(answer),
+                        Err(error) => error,
+                    };
+                    if !is_about_a_command(&error) {
+                        line.broken.cancel();
+                    }
+                    Err(Failure::of(error))
+                };
+                Ok(answers.into_iter().map(one).collect())
+            }
+            Ok(Err(error)) => {
+                line.broken.cancel();
+                Err(Failure::Lost(error.to_string()))
+            }
             Err(_) => {
                 line.broken.cancel();
                 let limit = self.command_timeout;
-                return Err(Unavailable(format!("Redis did not answer within {limit:?}")));
+                Err(Failure::Lost(format!("Redis did not answer within {limit:?}")))
             }
-        };
-        if !is_about_a_command(&error) {
-            line.broken.cancel();
         }
-        Err(Unavailable(error.to_string()))
     }
 
     /// Asks each of `steps` once all answers to the one before it are there, and returns all answers.
     /// One server answers in order, so there it takes one round trip.
-    pub(super) async fn ask_in_order(&self, steps: Vec<Vec<Cmd>>) -> Result<Answers, Unavailable> {
+    ///
+    /// # Errors
+    /// As of [`ask`](Link::ask).
+    pub async fn ask_in_order(&self, steps: Vec<Vec<Cmd>>) -> Result<Answers, Failure> {
         self.ask_in_order_on(&*self.line()?, steps).await
     }
 
     /// Like [`ask_in_order`](Link::ask_in_order), on that line and no other.
-    pub(super) async fn ask_in_order_on(
+    ///
+    /// # Errors
+    /// As of [`ask`](Link::ask).
+    pub async fn ask_in_order_on(
         &self,
         line: &Line,
         steps: Vec<Vec<Cmd>>,
-    ) -> Result<Answers, Unavailable> {
+    ) -> Result<Answers, Failure> {
         if let Wire::One(_) = line.wire {
             return self.ask_on(line, steps.into_iter().flatten().collect()).await;
         }
@@ -158,12 +210,62 @@ impl Link {
         Ok(Answers(all.into_iter()))
     }
 
+    /// Like [`ask_in_order_on`](Link::ask_in_order_on), but each question has its own answer or failure. Of a
+    /// Cluster a step is asked also when some of the one before failed.
+    ///
+    /// # Errors
+    /// When a step has no answers at all: [`Failure::Lost`] unless nothing was sent.
+    pub async fn ask_each_in_order_on(
+        &self,
+        line: &Line,
+        steps: Vec<Vec<Cmd>>,
+    ) -> Result<Vec<Result<Value, Failure>>, Failure> {
+        if let Wire::One(_) = line.wire {
+            return self.ask_each_on(line, steps.into_iter().flatten().collect()).await;
+        }
+        let mut all = Vec::new();
+        for step in steps {
+            match self.ask_each_on(line, step).await {
+                Ok(answers) => all.extend(answers),
+                Err(Failure::Down(why)) if !all.is_empty() => return Err(Failure::Lost(why)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(all)
+    }
+
+    /// What each server that takes writes answers to `question`.
+    ///
+    /// # Errors
+    /// When one of them does not.
+    pub async fn ask_every_primary_on(
+        &self,
+        line: &Line,
+        question: Cmd,
+    ) -> Result<Vec<Value>, Failure> {
+        let Wire::Cluster(connection) = &line.wire else {
+            return Ok(self.ask_on(line, vec![question]).await?.0.collect());
+        };
+        let mut connection = connection.clone();
+        let route = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let answers = connection.route_command(question, route);
+        match tokio::time::timeout(self.command_timeout, answers).await {
+            Ok(Ok(Value::Map(answers))) => Ok(answers.into_iter().map(|(_, one)| one).collect()),
+            Ok(Ok(answer)) => Ok(vec![answer]),
+            Ok(Err(error)) => Err(Failure::of(error)),
+            Err(_) => Err(Failure::Lost("a node of the Cluster did not answer".to_owned())),
+        }
+    }
+
     /// Many questions of one kind, so many at a time, and all answers.
-    pub(super) async fn ask_many(
+    ///
+    /// # Errors
+    /// As of [`ask`](Link::ask).
+    pub async fn ask_many(
         &self,
         questions: Vec<Cmd>,
         at_a_time: usize,
-    ) -> Result<Answers, Unavailable> {
+    ) -> Result<Answers, Failure> {
         let mut all = Vec::with_capacity(questions.len());
         let mut questions = questions.into_iter().peekable();
         while questions.peek().is_some() {
@@ -176,16 +278,22 @@ impl Link {
 
 impl Answers {
     /// The next answer.
-    pub(super) fn next<T: FromRedisValue>(&mut self) -> Result<T, Unavailable> {
+    ///
+    /// # Errors
+    /// When it is of another kind.
+    #[expect(clippy::should_implement_trait, reason = "each answer is of a type of its own")]
+    pub fn next<T: FromRedisValue>(&mut self) -> Result<T, Failure> {
         let answer = self.0.next().unwrap_or(Value::Nil);
-        T::from_redis_value(answer).map_err(|error| Unavailable(error.to_string()))
+        T::from_redis_value(answer).map_err(|error| Failure::Lost(error.to_string()))
     }
 }
 
-fn refusal(answer: &Value) -> Option<RedisError> {
+/// Why an answer is none.
+fn refusal(answer: &Result<Value, RedisError>) -> Option<RedisError> {
     match answer {
-        Value::ServerError(error) => Some(error.clone().into()),
-        _ => None,
+        Ok(Value::ServerError(error)) => Some(error.clone().into()),
+        Ok(_) => None,
+        Err(error) => Some(error.clone()),
     }
 }
 
@@ -206,14 +314,16 @@ fn is_about_a_command(error: &RedisError) -> bool {
 }
 
 impl Wire {
-    async fn send(self, questions: Vec<Cmd>) -> Result<Vec<Value>, RedisError> {
+    async fn send(self, questions: Vec<Cmd>) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
         match self {
             Self::One(mut connection) => {
                 let mut pipeline = Pipeline::with_capacity(questions.len());
                 for question in questions {
                     pipeline.add_command(question);
                 }
-                connection.send_packed_commands(&pipeline, 0, pipeline.len()).await
+                let length = pipeline.len();
+                let answers = connection.send_packed_commands(&pipeline, 0, length).await?;
+                Ok(answers.into_iter().map(Ok).collect())
             }
             // It splits no pipeline among slots.
             Self::Cluster(connection) => {
@@ -221,7 +331,7 @@ impl Wire {
                     let mut connection = connection.clone();
                     async move { connection.req_packed_command(&question).await }
                 });
-                join_all(answers).await.into_iter().collect()
+                Ok(join_all(answers).await)
             }
         }
     }
@@ -229,6 +339,8 @@ impl Wire {
 
 struct Supervisor {
     config: RedisConfig,
+    /// What loads the scripts.
+    loads: Vec<Cmd>,
     lines: watch::Sender<Result<Arc<Line>, String>>,
     /// The reason told last. Held for a comparison.
     told: Mutex<String>,
@@ -324,7 +436,7 @@ impl Supervisor {
             }
         };
         if let Some(refusal) =
-            wire.clone().send(Scripts::load()).await.map_err(text)?.iter().find_map(refusal)
+            wire.clone().send(self.loads.clone()).await.map_err(text)?.iter().find_map(refusal)
         {
             return Err(refusal.to_string());
         }
@@ -376,12 +488,4 @@ async fn run_of(wire: &mut Wire) -> Result<String, RedisError> {
     };
     let run = answer.lines().find_map(|line| line.strip_prefix("run_id:"));
     Ok(run.map(|run| run.trim().chars().take(16).collect()).unwrap_or_default())
-}
-
-/// How the link stands, as others see it.
-pub(super) fn state_of(line: &Result<Arc<Line>, String>) -> State {
-    match line {
-        Ok(_) => State::Up,
-        Err(why) => State::Down(why.clone()),
-    }
 }

@@ -1,0 +1,54 @@
+
+-- A page of what is in an inbox.
+-- ARGV[4] - behind which number it begins, or '' to begin with what is scheduled
+-- ARGV[5] - from which time on, of what is scheduled
+-- ARGV[6] - behind which id, of those of that time
+-- ARGV[7] - how many entries at most
+-- Returns of each the id, the number (0 of a scheduled one), when it was appended, when it is due or 0, when it
+-- expires, what it costs, the letter of its state, how often it was handed out and since when; of at most one
+-- more than were asked for.
+local limit, answer = ARGV[7] + 1, {}
+local function add(id, seq, due, state)
+  local record = redis.call('HGET', records, id)
+  if not record then
+    return
+  end
+  local appended, cost = read(record)
+  local times, since = tried(id)
+  local expires = tonumber(redis.call('ZSCORE', ends, id) or 0)
+  for _, what in ipairs({id, seq, appended, due, expires, cost, state, times, since or appended}) do
+    answer[#answer + 1] = what
+  end
+end
+if ARGV[4] ~= '' then
+  local from, found = tonumber(ARGV[4]), {}
+  local some = redis.call('ZRANGEBYSCORE', line, '(' .. ARGV[4], '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
+  for i = 1, #some, 2 do
+    local lapses = tonumber(redis.call('ZSCORE', held, some[i]) or 0)
+    found[#found + 1] = {some[i], tonumber(some[i + 1]), lapses > now and 'd' or 'p'}
+  end
+  for _, id in ipairs(redis.call('ZRANGE', failed, 0, -1)) do
+    local _, _, seq = tried(id)
+    if seq and seq > from then
+      found[#found + 1] = {id, seq, 'f'}
+    end
+  end
+  table.sort(found, function(one, other) return one[2] < other[2] end)
+  for n = 1, math.min(#found, limit) do
+    add(found[n][1], found[n][2], 0, found[n][3])
+  end
+end
+local offset = 0
+while #answer < limit * 9 do
+  local some = redis.call('ZRANGEBYSCORE', scheduled, ARGV[5], '+inf', 'WITHSCORES', 'LIMIT', offset, limit)
+  for i = 1, #some, 2 do
+    if #answer < limit * 9 and (some[i + 1] ~= ARGV[5] or some[i] > ARGV[6]) then
+      add(some[i], 0, tonumber(some[i + 1]), 's')
+    end
+  end
+  if #some < limit * 2 then
+    break
+  end
+  offset = offset + limit
+end
+return answer
