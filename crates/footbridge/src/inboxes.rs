@@ -7,8 +7,8 @@ use anyhow::Context;
 use broker::destination::Verb;
 use broker::{Broker, Destinations, PublisherId};
 use cluster::{Dispatcher, DispatcherParts, Nodes, Router};
-use inbox::{Config, DiskInbox, Durable, Error, Inbox, Store};
-use presence::{Groups, Presence};
+use inbox::{Config, DiskInbox, Durability, Durable, Error, Inbox, RedisInbox, Store};
+use presence::{Groups, Presence, RedisConfig};
 
 /// As whom a process publishes what is stored. Sessions and callers are numbered from below.
 const DISPATCHER: PublisherId = PublisherId(u64::MAX - 2);
@@ -27,22 +27,39 @@ pub(crate) fn alone(config: &Config) -> anyhow::Result<Option<Arc<dyn Inbox>>> {
     Ok(Some(match config.store {
         Store::None => return Ok(None),
         Store::Memory => memory()?,
-        Store::Auto if *directory == Config::default().directory => match on_disk(directory, config) {
-            Ok(store) => store,
-            Err(error @ Error::Corrupt(_)) => return Err(unopened(directory, error)),
-            Err(error) => {
-                tracing::warn!(
-                    %error,
-                    "what waits for users is kept in memory, and gone with this process: --data gives it a \
-                     directory of its own"
-                );
-                memory()?
+        Store::Auto if *directory == Config::default().directory => {
+            match on_disk(directory, config) {
+                Ok(store) => store,
+                Err(error @ Error::Corrupt(_)) => return Err(unopened(directory, error)),
+                Err(error) => {
+                    tracing::warn!(
+                        %error,
+                        "what waits for users is kept in memory, and gone with this process: --data gives it a \
+                         directory of its own"
+                    );
+                    memory()?
+                }
             }
-        },
+        }
         Store::Auto | Store::Disk | Store::Redis => {
             on_disk(directory, config).map_err(|error| unopened(directory, error))?
         }
     }))
+}
+
+/// The store that all nodes with the same Redis share; none where nothing is to be stored. Must be called within
+/// the runtime.
+pub(crate) fn shared(config: &Config, redis: &RedisConfig) -> Option<Arc<dyn Inbox>> {
+    let durability = Durability {
+        unsafe_durability: config.unsafe_durability,
+        wait_replicas: config.wait_replicas,
+    };
+    match config.store {
+        Store::None => None,
+        Store::Auto | Store::Redis | Store::Disk | Store::Memory => {
+            Some(Arc::new(RedisInbox::start(kept(config), redis.clone(), durability)))
+        }
+    }
 }
 
 fn on_disk(directory: &Path, config: &Config) -> Result<Arc<dyn Inbox>, Error> {
@@ -78,7 +95,8 @@ pub(crate) fn dispatcher(
     let Around { broker, presence, groups, nodes, destinations } = around;
     let boot = presence.boot();
     let router = Router::new(Arc::clone(&broker), presence, groups, nodes);
-    let durable = Durable::new(&config.durable).map_err(anyhow::Error::msg).context("inbox.durable")?;
+    let durable =
+        Durable::new(&config.durable).map_err(anyhow::Error::msg).context("inbox.durable")?;
     let grave = (!config.dead_letter.is_empty())
         .then(|| destinations.parse(&config.dead_letter, Verb::Send))
         .transpose()

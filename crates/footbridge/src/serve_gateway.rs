@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::admin::{Admin, Readiness, RedisMetrics};
 use crate::config::{Config, Role, environment};
 use crate::file_limit;
+use crate::inboxes::{self, Around};
 use crate::serving::{self, Stopped};
 
 /// Run a node that clients connect to. RabbitMQ carries messages between nodes, Redis knows who is where.
@@ -46,6 +47,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let drain = config.gateway.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let redis = serving::listed(&config.redis.urls);
+    let store = inboxes::shared(&config.inbox, &config.redis);
     let presence = Arc::new(RedisPresence::start(config.presence, config.redis, boot));
     let readiness = Readiness::follow(broker.state(), presence.state());
     let stopping = serving::on_signal(&readiness)?;
@@ -53,6 +55,15 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     broker.register(admin.registry());
     admin.registry().register_collector(Box::new(RedisMetrics(presence.clone())));
     let nodes = Nodes::of_gateway(broker.clone(), presence.clone(), serving::ANNOUNCER);
+    let nodes = Arc::new(nodes);
+    let around = Around {
+        broker: broker.clone(),
+        presence: presence.clone(),
+        groups: presence.clone(),
+        nodes: nodes.clone(),
+        destinations: &destinations,
+    };
+    let dispatcher = inboxes::dispatcher(&config.inbox, store, around)?;
     let application = serving::application(&config.application, &destinations, broker.clone())?;
     let gateway = Gateway::bind(Parts {
         config: config.gateway.clone(),
@@ -64,8 +75,8 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
         access,
         presence: presence.clone(),
         groups: presence,
-        nodes: Arc::new(nodes),
-        dispatcher: None,
+        nodes,
+        dispatcher,
         application: application.unwrap_or_else(|| Arc::new(NoApplication)),
     })
     .await

@@ -230,7 +230,16 @@ impl Node {
         let run = tokio::spawn(gateway.run(async {
             let _ = stopped.await;
         }));
-        Self { address, stomp_address, presence, router, dispatcher, metrics, stop: Some(stop), run }
+        Self {
+            address,
+            stomp_address,
+            presence,
+            router,
+            dispatcher,
+            metrics,
+            stop: Some(stop),
+            run,
+        }
     }
 
     pub(crate) fn stomp_address(&self) -> SocketAddr {
