@@ -27,6 +27,7 @@ mod close;
 mod config;
 mod console;
 mod door;
+mod drain;
 mod hook;
 mod http;
 mod hub;
@@ -48,12 +49,13 @@ mod users;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use access::Access;
 use broker::{Broker, Destinations, PublisherId};
 use cluster::{Nodes, Router, events};
+use futures_util::FutureExt;
 use presence::{Groups, Presence};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -144,6 +146,7 @@ impl Gateway {
             application: parts.application,
             hub: Arc::new(hub),
             clock: clock::Clock::new(),
+            drain: OnceLock::new(),
             metrics,
             tasks: TaskTracker::new(),
         });
@@ -165,8 +168,8 @@ impl Gateway {
         self.node.metrics.register(registry);
     }
 
-    /// Serves until `shutdown` resolves, then closes every session, returns when all are gone
-    /// or the configured time is over, and takes leave of the other nodes.
+    /// Serves until `shutdown` resolves, then drains: closes every session, and goes on when all are gone
+    /// or the configured time is over. Takes leave of the other nodes and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { node, listeners } = self;
         let clock = tokio::spawn(Arc::clone(&node.clock).run());
@@ -182,16 +185,12 @@ impl Gateway {
         let told = CancellationToken::new();
         let (broker, presence) = (Arc::clone(&node.broker), Arc::clone(&node.presence));
         let events = tokio::spawn(events::publish(broker, presence, TELLER, told.clone()));
+        let mut accepting = Box::pin(listener::accept(listeners, Arc::clone(&node)).fuse());
         tokio::select! {
-            () = listener::accept(listeners, Arc::clone(&node)) => {}
+            () = &mut accepting => {}
             () = shutdown => {}
         }
-        node.nodes.drain();
-        node.sessions.drain();
-        node.tasks.close();
-        if tokio::time::timeout(node.config.drain, node.tasks.wait()).await.is_err() {
-            tracing::warn!(sessions = node.tasks.len(), "stopping although sessions are left");
-        }
+        drain::drain(&node, accepting).await;
         left.cancel();
         // No announcement may come behind the good-bye.
         let _ = nodes.await;
