@@ -68,7 +68,7 @@ use self::listener::Listeners;
 use self::node::{Node, Sessions};
 
 /// How long taking leave of the other nodes may take: they notice by themselves, if later.
-const LEAVE: Duration = Duration::from_secs(4);
+pub const LEAVE: Duration = Duration::from_secs(4);
 
 /// As whom a node tells who comes and goes. Sessions are numbered from 0.
 const TELLER: PublisherId = PublisherId(u64::MAX - 1);
