@@ -27,7 +27,7 @@ use tokio::time::Instant;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How often a condition is looked at that nothing announces.
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// Says where Redis is.
 const REDIS: &str = "FOOTBRIDGE_REDIS__URLS";
