@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Readiness, Serving};
 
 /// What is left for the good-bye to RabbitMQ in any case.
-const GOOD_BYE: Duration = Duration::from_secs(3);
+pub(crate) const GOOD_BYE: Duration = Duration::from_secs(3);
 
 /// As whom a process tells who comes and goes.
 pub(crate) const TELLER: PublisherId = PublisherId(u64::MAX - 1);

@@ -66,9 +66,14 @@ pub struct Config {
     pub max_unconfirmed: usize,
     /// Bytes of unconfirmed SENDs of one session beyond which it is not read.
     pub max_unconfirmed_bytes: ByteSize,
-    /// How long sessions are given to close when the node stops.
+    /// How long a node takes to stop at most, while it closes its sessions in batches: half of it for
+    /// closing, and the rest for what the broker has to confirm.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// How much of that a node that says that it is not ready goes on letting clients in, until every load
+    /// balancer has noticed. More than HAProxy or Kubernetes takes from one check to the next.
+    #[serde(with = "humantime_serde")]
+    pub drain_notice: Duration,
 }
 
 /// What an ACK, or NACK, of a message covers besides it where the subscription has `ack:client`.
@@ -118,6 +123,7 @@ impl Default for Config {
             max_unconfirmed: 256,
             max_unconfirmed_bytes: ByteSize::mib(1),
             drain: Duration::from_secs(25),
+            drain_notice: Duration::from_secs(3),
         }
     }
 }
@@ -170,6 +176,12 @@ impl Config {
             if time > Duration::from_secs(60 * 60) {
                 return invalid(key, "more than an hour; use 10s, say");
             }
+        }
+        if !self.drain_notice.is_zero() && self.drain_notice >= self.drain {
+            return invalid(
+                "drain_notice",
+                "leaves nothing of drain, of which it is a part; use 0s",
+            );
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ mod close;
 mod config;
 mod console;
 mod door;
+mod drain;
 mod hook;
 mod http;
 mod hub;
@@ -49,12 +50,13 @@ mod users;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use access::Access;
 use broker::{Broker, Destinations, PublisherId};
 use cluster::{Dispatcher, Nodes, Router, events};
+use futures_util::FutureExt;
 use presence::{Groups, Presence};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -68,7 +70,7 @@ use self::listener::Listeners;
 use self::node::{Node, Sessions};
 
 /// How long taking leave of the other nodes may take: they notice by themselves, if later.
-const LEAVE: Duration = Duration::from_secs(4);
+pub const LEAVE: Duration = Duration::from_secs(4);
 
 /// As whom a node tells who comes and goes. Sessions are numbered from 0.
 const TELLER: PublisherId = PublisherId(u64::MAX - 1);
@@ -150,6 +152,7 @@ impl Gateway {
             application: parts.application,
             hub: Arc::new(hub),
             clock: clock::Clock::new(),
+            drain: OnceLock::new(),
             metrics,
             tasks: TaskTracker::new(),
         });
@@ -171,8 +174,8 @@ impl Gateway {
         self.node.metrics.register(registry);
     }
 
-    /// Serves until `shutdown` resolves, then closes every session, returns when all are gone
-    /// or the configured time is over, and takes leave of the other nodes.
+    /// Serves until `shutdown` resolves, then drains: closes every session, and goes on when all are gone
+    /// or the configured time is over. Takes leave of the other nodes and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { node, listeners } = self;
         let clock = tokio::spawn(Arc::clone(&node.clock).run());
@@ -201,16 +204,12 @@ impl Gateway {
         let told = CancellationToken::new();
         let (broker, presence) = (Arc::clone(&node.broker), Arc::clone(&node.presence));
         let events = tokio::spawn(events::publish(broker, presence, TELLER, told.clone()));
+        let mut accepting = Box::pin(listener::accept(listeners, Arc::clone(&node)).fuse());
         tokio::select! {
-            () = listener::accept(listeners, Arc::clone(&node)) => {}
+            () = &mut accepting => {}
             () = shutdown => {}
         }
-        node.nodes.drain();
-        node.sessions.drain();
-        node.tasks.close();
-        if tokio::time::timeout(node.config.drain, node.tasks.wait()).await.is_err() {
-            tracing::warn!(sessions = node.tasks.len(), "stopping although sessions are left");
-        }
+        drain::drain(&node, accepting).await;
         if let Some(inboxes) = &node.inboxes
             && tokio::time::timeout(LEAVE, inboxes.settled()).await.is_err()
         {

@@ -9,6 +9,8 @@
 //!   frame ([`PER_FRAME`]). One frame longer than the limit is admitted to an empty mailbox.
 //! - A frame that took the mailbox beyond its limit does not count, as far as it is unwritten: no
 //!   client is slow because of one message. For how long it may be written is the session's concern.
+//! - A session that is sent away ([`CloseReason::Drain`]) gets what comes until it is over: it may have to
+//!   wait for the broker first. One that is closed for any other reason gets nothing more.
 //! - A full mailbox whose client is not reading closes the session as a slow consumer. A full one
 //!   whose session merely had no turn yet says [`Push::Behind`]: the publisher yields and tries
 //!   again, which waits for our own scheduler and never for a client.
@@ -114,7 +116,7 @@ impl Mailbox {
     /// Queues a message's frame, if there is room.
     pub(crate) fn push(&self, frame: Bytes, now: Instant) -> Push {
         let mut state = self.state.lock();
-        if state.over || state.close.is_some() {
+        if state.over || state.close.as_ref().is_some_and(|it| it.reason != CloseReason::Drain) {
             return Push::Gone;
         }
         let bytes = self.bytes.load(Ordering::Relaxed);
@@ -155,11 +157,31 @@ impl Mailbox {
         wake(state);
     }
 
-    /// Asks the session to close. Who asks first is heard.
+    /// Asks the session to close. Who asks first is heard, but being sent away is the weakest reason.
     pub(crate) fn close(&self, closing: impl Into<Closing>) {
         let mut state = self.state.lock();
-        state.close.get_or_insert_with(|| closing.into());
+        if state.close.as_ref().is_none_or(|closing| closing.reason == CloseReason::Drain) {
+            state.close = Some(closing.into());
+        }
         wake(state);
+    }
+
+    /// Asks the session to end, because the node does, once it has answered what it has read. Whether it
+    /// is not over yet.
+    pub(crate) fn send_away(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.over {
+            return false;
+        }
+        state.close.get_or_insert_with(|| CloseReason::Drain.into());
+        wake(state);
+        true
+    }
+
+    /// Whether somebody has asked the session to close.
+    #[cfg(test)]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.lock().close.is_some()
     }
 
     /// Asks the session to end its subscriptions to `destination`.
@@ -344,6 +366,20 @@ mod tests {
         mailbox.written(5000, 1, true);
         assert_eq!(mailbox.push(frame(900), now), Push::Queued);
         assert_eq!(mailbox.push(frame(900), now), Push::Gone);
+    }
+
+    #[test]
+    fn a_session_that_is_sent_away_gets_what_comes_and_may_still_be_closed_for_worse() {
+        let (mailbox, now) = (Mailbox::new(1000), Instant::now());
+        assert!(mailbox.send_away());
+        assert_eq!(mailbox.push(frame(1), now), Push::Queued);
+        assert_eq!(take(&mailbox).1.close, Some(CloseReason::Drain.into()));
+        mailbox.close(CloseReason::Removed);
+        assert_eq!(mailbox.push(frame(1), now), Push::Gone);
+        assert!(mailbox.send_away());
+        assert_eq!(take(&mailbox).1.close, Some(CloseReason::Removed.into()));
+        mailbox.end();
+        assert!(!mailbox.send_away());
     }
 
     #[test]

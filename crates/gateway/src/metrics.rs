@@ -19,6 +19,7 @@ use crate::close::CloseReason;
 /// See the module.
 pub(crate) struct Metrics {
     pub(crate) sessions: Gauge,
+    pub(crate) draining: Gauge,
     pub(crate) subscriptions: Gauge,
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
@@ -84,6 +85,7 @@ impl Metrics {
         let seconds = || Histogram::new(exponential_buckets(0.000_1, 2.5, 14));
         let metrics = Self {
             sessions: Gauge::default(),
+            draining: Gauge::default(),
             subscriptions: Gauge::default(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
@@ -114,6 +116,11 @@ impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let gateway = registry.sub_registry_with_prefix("gateway");
         gateway.register("sessions", "Sessions on this node now", self.sessions.clone());
+        gateway.register(
+            "draining",
+            "1 while the node is stopping, and sessions are those it has not closed yet",
+            self.draining.clone(),
+        );
         gateway.register(
             "subscriptions",
             "Subscriptions of those sessions now",

@@ -1,21 +1,22 @@
 //! What all sessions of a node share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use access::Access;
 use broker::{Broker, Destinations, PublisherId};
 use cluster::{Nodes, Router};
 use parking_lot::Mutex;
 use presence::{Boot, Groups, Presence, SessionId};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::application::Application;
 use crate::clock::Clock;
-use crate::close::CloseReason;
 use crate::config::Config;
 use crate::door::Door;
+use crate::drain::Schedule;
 use crate::hub::Hub;
 use crate::inboxes::Inboxes;
 use crate::inlet::Inlet;
@@ -47,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Sessions,
+    /// When what is due, once the node drains.
+    pub(crate) drain: OnceLock<Schedule>,
     /// The tasks of all sessions, so that the node can wait for their end.
     pub(crate) tasks: TaskTracker,
 }
@@ -64,12 +67,17 @@ pub(crate) struct Admission {
 pub(crate) struct NoRoom;
 
 impl Node {
+    /// Whether the node drains and a session may not wait for anybody any more.
+    pub(crate) fn is_last_call(&self, now: Instant) -> bool {
+        self.drain.get().is_some_and(|schedule| schedule.finish_by <= now)
+    }
+
     /// Admits a session, unless the node is full or stopping.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, NoRoom> {
         let id = SessionId::generate(self.sessions.boot);
         let mailbox = Arc::new(Mailbox::new(self.config.mailbox_bytes()));
         let mut admitted = self.sessions.mailboxes.lock();
-        if admitted.draining || admitted.by_id.len() >= self.sessions.limit {
+        if admitted.closed || admitted.by_id.len() >= self.sessions.limit {
             return Err(NoRoom);
         }
         admitted.by_id.insert(id.clone(), Arc::clone(&mailbox));
@@ -108,8 +116,8 @@ pub(crate) struct Sessions {
 #[derive(Default)]
 struct Admitted {
     by_id: HashMap<SessionId, Arc<Mailbox>>,
-    /// Whether the node is stopping, and admits no more.
-    draining: bool,
+    /// Whether the node admits no more, because it is stopping.
+    closed: bool,
 }
 
 impl Sessions {
@@ -121,15 +129,14 @@ impl Sessions {
         PublisherId(self.next_publisher.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Admits no more, and asks all that are there to close.
-    pub(crate) fn drain(&self) {
-        let mailboxes: Vec<_> = {
-            let mut admitted = self.mailboxes.lock();
-            admitted.draining = true;
-            admitted.by_id.values().cloned().collect()
-        };
-        for mailbox in mailboxes {
-            mailbox.close(CloseReason::Drain);
-        }
+    /// Admits no more.
+    pub(crate) fn close_door(&self) {
+        self.mailboxes.lock().closed = true;
+    }
+
+    /// All that are there now, in no order.
+    pub(crate) fn all(&self) -> Vec<(SessionId, Arc<Mailbox>)> {
+        let admitted = self.mailboxes.lock();
+        admitted.by_id.iter().map(|(id, mailbox)| (id.clone(), Arc::clone(mailbox))).collect()
     }
 }

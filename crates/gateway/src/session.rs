@@ -10,6 +10,8 @@
 //!   While it waits, or too much is unconfirmed or unread, the client is not read.
 //! - There is one way out: [`Session::run`] says good-bye, counts the reason and cleans up.
 //! - An idle session holds no timer and no buffer.
+//! - One that is sent away, because the node stops, reads no more, takes no more from queues, and ends once
+//!   all it has read is done and answered, or at the node's last call.
 //! - A session whose principal has expired ends, within a tick of the node's clock.
 
 mod calls;
@@ -69,6 +71,8 @@ pub(crate) struct Session<T> {
     awaited_bytes: usize,
     /// Whether the client is not read for now.
     paused: bool,
+    /// Whether it is sent away.
+    leaving: bool,
 }
 
 /// Something to say once the broker has spoken, and everything before it was said.
@@ -116,6 +120,7 @@ impl<T: Transport> Session<T> {
             calls: None,
             awaited_bytes: 0,
             paused: false,
+            leaving: false,
             node,
         }
     }
@@ -152,8 +157,10 @@ impl<T: Transport> Session<T> {
                     let stalled = self.outgoing.deadline(self.node.config.send_timeout);
                     let unsettled = self.ack_deadline();
                     let expired = self.relay.as_ref().and_then(|relay| relay.expires_at());
-                    let deadline =
-                        [protocol, stalled, unsettled, expired].into_iter().flatten().min();
+                    let last_call = self.node.drain.get().filter(|_| self.leaving);
+                    let last_call = last_call.map(|schedule| schedule.finish_by);
+                    let deadlines = [protocol, stalled, unsettled, expired, last_call];
+                    let deadline = deadlines.into_iter().flatten().min();
                     self.node.clock.set(&self.mailbox, deadline.map(Instant::into_std));
                     return Poll::Pending;
                 }
@@ -181,7 +188,10 @@ impl<T: Transport> Session<T> {
     fn poll_mailbox(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
         let taken = self.outgoing.take(cx, &self.mailbox);
         if let Some(closing) = taken.close {
-            return Step::Break(self.closed_from_outside(closing));
+            self.leaving = closing.reason == CloseReason::Drain && self.relay.is_some();
+            if !self.leaving || self.node.is_last_call(now) {
+                return Step::Break(self.closed_from_outside(closing));
+            }
         }
         for destination in &taken.ended {
             self.end_subscriptions(destination);
@@ -271,6 +281,7 @@ impl<T: Transport> Session<T> {
     fn poll_queues(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
         let mut busy = false;
         while let Some(relay) = &mut self.relay
+            && !self.leaving
             && self.mailbox.has_room()
         {
             match relay.poll_deliver(cx, now) {
@@ -293,6 +304,9 @@ impl<T: Transport> Session<T> {
                 self.commit_next(now);
             } else if let Some(action) = self.stomp.poll_action() {
                 self.perform(action, now)?;
+            } else if self.leaving && self.is_answered() {
+                self.say_last(now);
+                return Step::Break(self.closed_from_outside(CloseReason::Drain.into()));
             } else {
                 break;
             }
@@ -304,7 +318,7 @@ impl<T: Transport> Session<T> {
 
     /// Reads, if there is nothing to do first.
     fn poll_transport(&mut self, cx: &mut Context<'_>, now: Instant) -> Step<Busy> {
-        let paused = !self.may_act() || !self.stomp.wants_input();
+        let paused = self.leaving || !self.may_act() || !self.stomp.wants_input();
         if paused != self.paused {
             self.paused = paused;
             self.stomp.pause(now.into_std(), paused);
@@ -359,6 +373,11 @@ impl<T: Transport> Session<T> {
             && self.calls.as_ref().is_none_or(|calls| calls.have_room())
             && self.awaited_bytes < self.node.config.max_unconfirmed_byte_count()
             && self.mailbox.has_room()
+    }
+
+    /// Whether nothing of what the client has asked for waits for an answer.
+    fn is_answered(&self) -> bool {
+        self.awaited.is_empty() && self.calls.as_ref().is_none_or(|calls| calls.are_answered())
     }
 
     /// Posts the frames that the protocol wants said.

@@ -1,6 +1,7 @@
 //! What each of the processes takes from the one configuration: defaults and ports of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use access::rules::Config as Rules;
 use notifier::Callers;
@@ -33,6 +34,8 @@ impl Role {
                 config.gateway.listen = local(8080);
                 config.gateway.origins = Origins::any();
                 config.gateway.console = true;
+                // Nobody else sends clients here.
+                config.gateway.drain_notice = Duration::ZERO;
                 config.notifier.callers = Callers::Open;
                 config.access.rules = Rules::Open;
                 config.stomp.max_frames_per_second = 0;

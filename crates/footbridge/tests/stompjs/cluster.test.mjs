@@ -167,5 +167,5 @@ test('docker-compose.yml is valid, and stops a node no sooner than it has draine
   const { stdout } = await run('docker-compose', ['config'], { cwd: TOP });
   // As the first and the second generation of the tool write it.
   assert.equal(stdout.match(/- 127\.0\.0\.1:\d+:\d+|host_ip: 127\.0\.0\.1/g).length, 3);
-  assert.equal(stdout.match(/stop_grace_period: 30s/g).length, 3);
+  assert.equal(stdout.match(/stop_grace_period: 35s/g).length, 3);
 });

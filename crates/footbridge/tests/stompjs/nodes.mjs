@@ -55,10 +55,11 @@ class Service extends Process {
 export class Cluster {
   gateways = [];
 
-  static async start() {
+  /** Starts it, with these variables besides. */
+  static async start(env = {}) {
     const cluster = new Cluster();
     try {
-      await cluster.#begin();
+      await cluster.#begin(env);
     } catch (error) {
       // What runs already would keep the test process alive.
       await cluster.stop();
@@ -67,12 +68,15 @@ export class Cluster {
     return cluster;
   }
 
-  async #begin() {
+  async #begin(more) {
     [this.rabbitmq, this.redis] = await Promise.all(['rabbitmq', 'redis'].map((name) => Server.start(name)));
     const env = {
       FOOTBRIDGE_RABBITMQ__URIS: this.rabbitmq.uri,
       FOOTBRIDGE_REDIS__URLS: this.redis.uri,
       FOOTBRIDGE_ACCESS__RULES: 'open',
+      // No load balancer has to notice that one stops.
+      FOOTBRIDGE_GATEWAY__DRAIN_NOTICE: '0s',
+      ...more,
     };
     for (let n = 0; n < 2; n += 1) this.gateways.push(await Service.start('gateway', 'WebSocket', env));
     this.notifier = await Service.start('notifier', 'gRPC', env);

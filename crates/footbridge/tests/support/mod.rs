@@ -27,7 +27,7 @@ use tokio::time::Instant;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How often a condition is looked at that nothing announces.
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// Says where Redis is.
 const REDIS: &str = "FOOTBRIDGE_REDIS__URLS";
@@ -42,7 +42,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// `footbridge gateway` on free ports.
     pub(crate) fn gateway() -> Self {
-        Self::of(&["gateway", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        let gateway = Self::of(&["gateway", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        // No load balancer has to notice that it stops.
+        gateway.set("gateway.drain_notice", "0s")
     }
 
     /// `footbridge notifier` on free ports.

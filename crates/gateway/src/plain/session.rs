@@ -130,6 +130,11 @@ impl<T: Transport> PlainSession<T> {
         }
     }
 
+    /// Whether a call of the application is not answered.
+    fn is_asking(&self) -> bool {
+        self.entered().is_some_and(|entered| entered.calls.load(Ordering::Relaxed) > 0)
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             let now = Instant::now();
@@ -139,7 +144,10 @@ impl<T: Transport> PlainSession<T> {
                     let expires_at = self.entered().and_then(|entered| entered.expires_at);
                     let stalled = self.outgoing.deadline(self.node.config.send_timeout);
                     let ping_at = self.entered().map(|_| self.ping_at);
-                    let deadline = [expires_at, stalled, ping_at].into_iter().flatten().min();
+                    // Of no use before the node drains, and then only to one that is sent away.
+                    let last_call = self.node.drain.get().map(|schedule| schedule.finish_by);
+                    let deadlines = [expires_at, stalled, ping_at, last_call];
+                    let deadline = deadlines.into_iter().flatten().min();
                     self.node.clock.set(&self.mailbox, deadline.map(Instant::into_std));
                     return Poll::Pending;
                 }
@@ -151,9 +159,14 @@ impl<T: Transport> PlainSession<T> {
     /// Whether there was anything to do, so that it is to be asked again.
     fn poll_once(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
         let taken = self.outgoing.take(cx, &self.mailbox);
+        let mut leaving = false;
         if let Some(Closing { reason, detail }) = taken.close {
-            let detail = detail.map_or_else(|| reason.label().to_owned(), Into::into);
-            return Err(End { reason, detail });
+            // One that is sent away waits for what its client has asked for.
+            leaving = reason == CloseReason::Drain && self.is_asking();
+            if !leaving || self.node.is_last_call(now) {
+                let detail = detail.map_or_else(|| reason.label().to_owned(), Into::into);
+                return Err(End { reason, detail });
+            }
         }
         let mut busy = taken.rung;
         if taken.rung {
@@ -175,6 +188,8 @@ impl<T: Transport> PlainSession<T> {
                     return Err(End { reason, detail: message });
                 }
             }
+            // Nobody can answer a ping that is not read.
+            State::Open(_) if leaving => self.is_asked = false,
             State::Open(entered) => {
                 while let Some(waiting) = &mut entered.waiting
                     && self.mailbox.has_room()

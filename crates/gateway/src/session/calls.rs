@@ -52,6 +52,11 @@ impl Calls {
         self.asked.len() <= WAITING
     }
 
+    /// Whether no call waits.
+    pub(super) fn are_answered(&self) -> bool {
+        self.asked.is_empty()
+    }
+
     /// How many calls were ever answered.
     pub(super) fn answered(&self) -> u64 {
         self.answered

@@ -81,7 +81,11 @@ impl Default for Whole {
 }
 
 pub(crate) fn config() -> Config {
-    Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() }
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        drain_notice: Duration::ZERO,
+        ..Config::default()
+    }
 }
 
 impl Node {

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use broker::destination::Verb;
 use broker::internal::MARK;
 use broker::{
-    Argument, Broker, BrokerState, Confirm, ConfirmError, DeleteError, Delivery, Destination,
-    Destinations, Feed, Message, Outcome, PublishError, PublisherId, QueueOptions, Settle,
-    SubscribeError, SubscribeRequest, Subscription,
+    Argument, Broker, BrokerState, Confirm, ConfirmError, Confirmer, DeleteError, Delivery,
+    Destination, Destinations, Feed, Message, Outcome, PublishError, PublisherId, QueueOptions,
+    Settle, SubscribeError, SubscribeRequest, Subscription,
 };
 use broker_embedded::EmbeddedBroker;
 use bytestring::ByteString;
@@ -40,6 +40,8 @@ struct Record {
     on_declare: Option<SubscribeError>,
     on_publish: Option<PublishError>,
     on_confirm: Option<ConfirmError>,
+    /// What waits for [`confirm`](Recorder::confirm), if anything shall.
+    unconfirmed: Option<Vec<Confirmer>>,
     on_delete: Option<DeleteError>,
 }
 
@@ -134,6 +136,24 @@ impl Recorder {
         self.record().on_confirm = Some(error);
     }
 
+    /// From here on publishes wait for [`confirm`](Self::confirm).
+    pub(crate) fn hold_confirms(&self) {
+        self.record().unconfirmed = Some(Vec::new());
+    }
+
+    /// Confirms what waits for it; how many did.
+    pub(crate) fn confirm(&self) -> usize {
+        let held = self.record().unconfirmed.as_mut().map(std::mem::take).unwrap_or_default();
+        let count = held.len();
+        held.into_iter().for_each(|confirmer| confirmer.confirm(Ok(())));
+        count
+    }
+
+    /// How many messages were published.
+    pub(crate) fn published(&self) -> usize {
+        self.record().messages.len()
+    }
+
     pub(crate) fn on_delete(&self, error: DeleteError) {
         self.record().on_delete = Some(error);
     }
@@ -151,7 +171,14 @@ impl Broker for Recorder {
         match (record.on_publish.take(), record.on_confirm.take()) {
             (Some(error), _) => Err(error),
             (None, Some(error)) => Ok(Confirm::known(Err(error))),
-            (None, None) => Ok(Confirm::known(Ok(()))),
+            (None, None) => Ok(match &mut record.unconfirmed {
+                Some(unconfirmed) => {
+                    let (confirmer, confirm) = Confirm::pending();
+                    unconfirmed.push(confirmer);
+                    confirm
+                }
+                None => Confirm::known(Ok(())),
+            }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What becomes of a file and an environment, as their authors see it.
 
 mod conflicts;
+mod deployments;
 mod file_mistakes;
 mod layers;
 mod reference;
