@@ -127,6 +127,7 @@ async fn what_is_not_acknowledged_comes_again_marked_at_any_session_and_what_is_
     assert_eq!(next(&mut first).await.0, "1");
     let (body, _, token) = next(&mut first).await;
     assert_eq!(body, "2");
+    assert_eq!(next(&mut first).await.0, "3");
     settle(&mut first, Command::Ack, &token.unwrap(), &[]).await;
     drop(first);
     let mut second = node.connect_named("ann").await;
@@ -316,7 +317,7 @@ async fn unsubscribing_gives_back_and_a_receipt_speaks_for_one_subscription() {
     settle(&mut ann, Command::Ack, &token.unwrap(), &[]).await;
     ann.subscribe_with("t", "/user/queue/news", &[("ack", "client")]).await;
     assert_eq!(bodies(&mut ann, 1).await, marked(&["1"]));
-    node.wait_for_metric("subscriptions", 1.0).await;
+    node.wait_for_metric("gateway_subscriptions", 1.0).await;
 }
 
 #[tokio::test]

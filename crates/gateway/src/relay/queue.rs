@@ -15,7 +15,7 @@ use stomp::action::AckMode;
 use tokio::time::Instant;
 
 use super::Refused;
-use super::subscribe::Subscriber;
+use super::subscribe::{Counted, Subscriber};
 use crate::close::CloseReason;
 use crate::inboxes::Reader;
 use crate::mailbox::Mailbox;
@@ -37,6 +37,8 @@ pub(crate) struct Queue {
     /// Oldest first; at most the subscription's prefetch.
     unsettled: VecDeque<Unsettled>,
     metrics: Arc<Metrics>,
+    /// None of an inbox, for what comes live to the same subscription counts already.
+    _counted: Option<Counted>,
 }
 
 /// Where deliveries come from.
@@ -86,12 +88,10 @@ impl Queue {
         destination: Destination,
     ) -> Self {
         let metrics = Arc::clone(&subscriber.node.metrics);
-        if let Supply::Queue(_) = supply {
-            metrics.subscriptions.inc();
-        }
+        let _counted = matches!(supply, Supply::Queue(_)).then(|| Counted::new(&metrics));
         let (tag, supply) = (subscriber.tag.clone(), Some(supply));
         let unsettled = VecDeque::new();
-        Self { number, tag, ack, shape, source, destination, supply, unsettled, metrics }
+        Self { number, tag, ack, shape, source, destination, supply, unsettled, metrics, _counted }
     }
 
     pub(super) fn number(&self) -> Option<u32> {
@@ -222,11 +222,5 @@ impl Queue {
         if let Some(Unsettled { delivery, .. }) = self.unsettled.remove(at) {
             delivery.settle(outcome);
         }
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.metrics.subscriptions.dec();
     }
 }

@@ -51,10 +51,10 @@ pub(crate) struct AskedSubscription {
 }
 
 /// Counts a subscription for as long as it is there.
-struct Counted(Arc<Metrics>);
+pub(super) struct Counted(Arc<Metrics>);
 
 impl Counted {
-    fn new(metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
         metrics.subscriptions.inc();
         Self(Arc::clone(metrics))
     }

@@ -85,7 +85,7 @@ pub(super) async fn register(
     }
     let registration = Registration { node: Arc::clone(node), registered };
     // Nobody in particular does not come back, so nothing waits for them.
-    if principal.is_authenticated()
+    if principal.authentication != Authentication::Anonymous
         && let Some(inboxes) = &node.inboxes
     {
         inboxes.know(&user).await;
