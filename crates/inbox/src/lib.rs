@@ -26,6 +26,8 @@
 
 mod address;
 mod config;
+#[cfg(feature = "disk")]
+mod disk;
 mod durable;
 mod entry;
 mod error;
@@ -36,6 +38,8 @@ mod status;
 
 pub use self::address::{Address, MAX_PATH};
 pub use self::config::{Config, Invalid, Overflow, Store};
+#[cfg(feature = "disk")]
+pub use self::disk::DiskInbox;
 pub use self::durable::Durable;
 pub use self::entry::{Draft, Entry, Position};
 pub use self::error::Error;
