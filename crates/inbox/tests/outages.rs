@@ -18,7 +18,8 @@ use testkit::{Persistence, Proxy, Redis};
 async fn all(store: &inbox::RedisInbox, of: &Address) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let taken = store.take(&Take { of, after, limit: 500, max_bytes: 1 << 20 }).await.unwrap();
+        let taken =
+            store.take(&Take { of, after, limit: 500, max_bytes: 1 << 20 }).await.expect("Redis");
         all.extend(bodies(&taken.entries));
         after = Some(taken.upto);
         if !taken.more {
@@ -31,8 +32,8 @@ async fn all(store: &inbox::RedisInbox, of: &Address) -> Vec<String> {
 /// last second to the kernel, which a kill does not touch, if the disk is not slow.
 async fn a_kill_loses_nothing_that_was_answered(fsync: &'static str) {
     let arguments = |_| vec!["--appendfsync".to_owned(), fsync.to_owned()];
-    let mut redis = Redis::start_with(Persistence::AppendOnly, arguments).await.unwrap();
-    let set = redis.cli(&["config", "get", "appendfsync"]).await.unwrap();
+    let mut redis = Redis::start_with(Persistence::AppendOnly, arguments).await.expect("Redis");
+    let set = redis.cli(&["config", "get", "appendfsync"]).await.expect("Redis");
     assert!(set.contains(fsync), "{set}");
     let roomy = Config { max_messages: 1_000_000, ..Config::default() };
     let store = Arc::new(store(roomy, redis_config(&redis.uri())).await);
@@ -68,14 +69,14 @@ async fn a_kill_loses_nothing_that_was_answered(fsync: &'static str) {
     for round in 1..=3 {
         until(async || answered.load(Ordering::Relaxed) > round * 300).await;
         redis.kill();
-        redis.start_again().await.unwrap();
+        redis.start_again().await.expect("Redis");
     }
     let before = answered.load(Ordering::Relaxed);
     until(async || answered.load(Ordering::Relaxed) > before).await;
     ends.store(true, Ordering::Relaxed);
     let everybody = all(&store, &inbox_of("all")).await;
     for (n, writer) in writers.into_iter().enumerate() {
-        let stored = writer.await.unwrap();
+        let stored = writer.await.expect("Redis");
         let own = all(&store, &inbox_of(&format!("user-{n}"))).await;
         for body in &stored {
             assert!(own.contains(body), "{body} is missed");

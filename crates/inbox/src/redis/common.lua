@@ -57,9 +57,14 @@ local function remove(id, state, changes)
   end
   local _, cost, collapse = read(record)
   local times = tried(id)
-  for _, key in ipairs({line, waiting, held, paused, ends, scheduled, early, failed}) do
-    redis.call('ZREM', key, id)
+  if redis.call('ZREM', line, id) == 1 then
+    local _ = redis.call('ZREM', held, id) == 1 or redis.call('ZREM', waiting, id) == 1
+      or redis.call('ZREM', paused, id)
+  elseif redis.call('ZREM', scheduled, id) == 0 then
+    redis.call('ZREM', failed, id)
   end
+  redis.call('ZREM', ends, id)
+  redis.call('ZREM', early, id)
   redis.call('HDEL', records, id)
   redis.call('HDEL', tries, id)
   if collapse ~= '' and redis.call('HGET', collapsed, collapse) == id then
@@ -67,8 +72,10 @@ local function remove(id, state, changes)
   end
   redis.call('HINCRBY', about, 'bytes', -cost)
   if tonumber(ARGV[1]) > 0 then
-    redis.call('RPUSH', remembered, id .. state .. times .. ' ' .. text(now))
-    redis.call('LTRIM', remembered, -ARGV[1], -1)
+    local length = redis.call('RPUSH', remembered, id .. state .. times .. ' ' .. text(now))
+    if length > tonumber(ARGV[1]) then
+      redis.call('LTRIM', remembered, -ARGV[1], -1)
+    end
     redis.call('PEXPIRE', remembered, 86400000)
   end
   if changes then
@@ -114,9 +121,10 @@ end
 
 -- Forgets in time an inbox that has nothing in it; to be called when something has left it.
 local function close()
-  local left = redis.call('ZCARD', line) + redis.call('ZCARD', scheduled)
-  if left + redis.call('ZCARD', failed) > 0 then
-    return
+  for _, key in ipairs({line, scheduled, failed}) do
+    if redis.call('ZCARD', key) > 0 then
+      return
+    end
   end
   redis.call('PEXPIRE', about, ARGV[2])
   redis.call('ZREMRANGEBYSCORE', paths, '(0', now)

@@ -49,5 +49,7 @@ if again == math.huge then
   redis.call('HDEL', about, 'look')
   return {now, 0, is_due, changes, lost}
 end
+-- The first write is one that a full Redis takes.
+redis.call('HDEL', about, 'look')
 redis.call('HSET', about, 'look', text(again))
 return {now, again, is_due, changes, lost}
