@@ -90,7 +90,7 @@ async fn time_moves_entries_on() {
         changes.len() == 2
     })
     .await;
-    assert_eq!(due, [ann.clone()]);
+    assert_eq!(due, std::slice::from_ref(&ann));
     let taken = take(&store, &ann, None).await.unwrap();
     assert_eq!(bodies(&taken.entries), ["late"]);
     until(async || store.advance().await.unwrap().due == [ann.clone()]).await;
@@ -297,4 +297,46 @@ async fn what_is_left_of_an_inbox_is_handed_out() {
     let after = take(&store, &ann, Some(before.upto)).await.unwrap();
     assert_eq!((bodies(&after.entries).len(), after.upto.seq), (3, 3));
     assert_ne!(after.epoch, before.epoch);
+}
+
+/// One that was let forget things at random.
+#[tokio::test]
+async fn whatever_is_forgotten_of_an_inbox_it_goes_on() {
+    let redis = common::redis().await;
+    let config = common::redis_config(&redis.uri());
+    let short = Config {
+        ack_wait: Duration::from_millis(100),
+        retry: Duration::from_millis(10),
+        keeps_failed: true,
+        ..Config::default()
+    };
+    let store = common::store(short, config.clone()).await;
+    for part in ["x", "e", "q", "w", "h", "b", "a", "t", "s", "y", "f", "c", "r"] {
+        let ann = inbox_of(&format!("ann-{part}"));
+        let soon = SystemTime::now() + Duration::from_millis(50);
+        for (n, deliver_at) in [None, None, None, Some(soon)].into_iter().enumerate() {
+            let one = Draft { deliver_at, collapse: Some(n.to_string().into()), ..draft("x") };
+            append(&store, &ann, &one).await.unwrap();
+        }
+        let taken = take_some(&store, &ann, None, 3).await;
+        let each = [(1, Settlement::Nack), (2, Settlement::Reject)];
+        store.settle(&ann, taken.epoch, &each).await.unwrap();
+        let key = format!("{}:{{u:ann-{part}}}:i:/queue/news:{part}", config.namespace);
+        redis.cli(&["del", &key]).await.unwrap();
+    }
+    let soon = SystemTime::now() + Duration::from_millis(200);
+    until(async || !store.advance().await.unwrap().more && SystemTime::now() > soon).await;
+    for part in ["x", "e", "q", "w", "h", "b", "a", "t", "s", "y", "f", "c", "r"] {
+        let ann = inbox_of(&format!("ann-{part}"));
+        let last = draft("last");
+        append(&store, &ann, &last).await.unwrap();
+        let taken = take(&store, &ann, None).await.unwrap();
+        assert_eq!(taken.entries.last().unwrap().id, last.id, "{part}");
+        let acks: Vec<_> = taken.entries.iter().map(|entry| (entry.seq, Settlement::Ack)).collect();
+        store.settle(&ann, taken.epoch, &acks).await.unwrap();
+        store.list(&ann, &PageRequest::first(10)).await.unwrap();
+        store.purge(&ann, &Purge::All).await.unwrap();
+        assert_eq!(store.count(&ann).await.unwrap().messages(), 0, "{part}");
+    }
+    assert!(!store.advance().await.unwrap().more);
 }

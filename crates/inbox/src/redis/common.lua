@@ -49,13 +49,10 @@ local function tell(changes, id, record, state, times)
   changes[n + 3], changes[n + 4] = state, times
 end
 
--- Takes an entry out for good, and remembers it. The first write is one that a full Redis takes.
+-- Takes an entry out for good, and remembers it. The first write is one that a full Redis takes. Of a Redis
+-- that was let forget things, what is left of an entry goes without a word.
 local function remove(id, state, changes)
   local record = redis.call('HGET', records, id)
-  if not record then
-    return
-  end
-  local _, cost, collapse = read(record)
   local times = tried(id)
   if redis.call('ZREM', line, id) == 1 then
     local _ = redis.call('ZREM', held, id) == 1 or redis.call('ZREM', waiting, id) == 1
@@ -65,8 +62,12 @@ local function remove(id, state, changes)
   end
   redis.call('ZREM', ends, id)
   redis.call('ZREM', early, id)
-  redis.call('HDEL', records, id)
   redis.call('HDEL', tries, id)
+  if not record then
+    return
+  end
+  local _, cost, collapse = read(record)
+  redis.call('HDEL', records, id)
   if collapse ~= '' and redis.call('HGET', collapsed, collapse) == id then
     redis.call('HDEL', collapsed, collapse)
   end
@@ -81,6 +82,15 @@ local function remove(id, state, changes)
   if changes then
     tell(changes, id, record, state, times)
   end
+end
+
+-- The record of an entry of the line and its number; nothing if a part of it was forgotten, which removes it.
+local function whole(id)
+  local record, seq = redis.call('HGET', records, id), redis.call('ZSCORE', line, id)
+  if record and seq then
+    return record, seq
+  end
+  remove(id, 'x')
 end
 
 -- An entry, as answers have it.
@@ -126,6 +136,7 @@ local function close()
       return
     end
   end
+  redis.call('HDEL', about, 'bytes')
   redis.call('PEXPIRE', about, ARGV[2])
   redis.call('ZREMRANGEBYSCORE', paths, '(0', now)
   redis.call('ZADD', paths, 'XX', now + ARGV[2], ARGV[3])
