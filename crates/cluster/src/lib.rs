@@ -21,6 +21,8 @@
 
 mod address;
 pub mod events;
+mod heard_of_us;
+mod hearing;
 mod inlet;
 mod letter;
 mod nodes;

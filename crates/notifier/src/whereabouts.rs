@@ -212,7 +212,7 @@ impl Whereabouts {
 
 impl All {
     async fn ask(from: Asked<'_>) -> Option<Self> {
-        from.nodes.settled().await;
+        from.nodes.heard().await;
         let count = match from.presence.count().await {
             Ok(count) => count,
             Err(error) => {
@@ -229,7 +229,7 @@ impl All {
 
 impl Members {
     async fn read(from: Asked<'_>, groups: &[GroupName]) -> Result<Self, NoMembers> {
-        from.nodes.settled().await;
+        from.nodes.heard().await;
         let mut by_group: HashMap<GroupName, Vec<Member>> = HashMap::new();
         let mut count = 0;
         for group in groups {
