@@ -32,6 +32,10 @@ enum Seen {
     Disconnect(Caller, CloseReason),
 }
 
+/// How many messages a long answer has, and how many bytes each: more than sockets hold.
+const MANY: usize = 1000;
+const LONG: usize = 32 * 1024;
+
 type Log = mpsc::UnboundedReceiver<Seen>;
 
 fn scripted(hook: Option<Hook>) -> (Arc<Scripted>, Log) {
@@ -119,6 +123,7 @@ impl Application for Scripted {
         }
         let json = vec![("content-type".into(), "application/json".into())];
         match path.split('/').next_back().unwrap() {
+            "long" => Ok(vec![Content::new(Vec::new(), vec![b'x'; LONG]); MANY]),
             "history" => Ok(vec![Content::new(json, "1"), Content::new(Vec::new(), "2")]),
             _ => Err(CallError::Refused {
                 code: "no_history".into(),
@@ -404,6 +409,41 @@ async fn a_subscription_is_answered_once_and_alone() {
     client.ask(Command::Unsubscribe, &[(header::ID, "h")]).await;
     client.ask(Command::Unsubscribe, &[(header::ID, "e")]).await;
     assert_eq!(node.metric("gateway_subscriptions"), 0.0);
+}
+
+#[tokio::test]
+async fn a_long_answer_takes_no_more_room_than_there_is() {
+    let (node, _application, _log) = start(None).await;
+    let (mut slow, mut other) = (node.connect().await, node.connect().await);
+    slow.subscribe("t", "/topic/all").await;
+    slow.send(frame(
+        Command::Subscribe,
+        &[(header::ID, "l"), (header::DESTINATION, "/app/long"), (header::RECEIPT, "l")],
+    ))
+    .await;
+    slow.send(send("/app/topic", "behind", "behind")).await;
+    let sent = || node.metric("gateway_messages_sent_total");
+    let begun = async {
+        while sent() < 20.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(begun).await;
+    other.ask(Command::Send, &[(header::DESTINATION, "/topic/all")]).await;
+    assert!(sent() < MANY as f64, "{}", sent());
+    let mut answered = 0;
+    loop {
+        let frame = slow.frame().await;
+        match frame.header(header::SUBSCRIPTION).map(|id| &**id) {
+            Some("l") => answered += 1,
+            Some(_) => assert_eq!(frame.body.len(), 0, "what others sent comes between"),
+            None => {
+                assert_eq!(frame.command, Command::Receipt);
+                break;
+            }
+        }
+    }
+    assert_eq!(answered, MANY);
 }
 
 #[tokio::test]
