@@ -7,11 +7,13 @@
 //! - The session may end at any time: its calls are made without it.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
 
 use bytestring::ByteString;
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -88,10 +90,15 @@ impl<T: Transport> Session<T> {
         self.awaited_bytes += bytes;
         let answering = calls.answering.clone();
         let call = async move {
-            let answered = match subscription {
-                Some(_) => asking.subscribe().await,
-                None => asking.message().await.map(|()| Vec::new()),
+            let asked = async {
+                match subscription {
+                    Some(_) => asking.subscribe().await,
+                    None => asking.message().await.map(|()| Vec::new()),
+                }
             };
+            // The session counts on an answer to each.
+            let answered = AssertUnwindSafe(asked).catch_unwind().await;
+            let answered = answered.unwrap_or(Err(CallError::Failed));
             // An error means that the client has gone.
             let _ = answering.send(answered).await;
         };
