@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
+use crate::inboxes::Bells;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 
@@ -117,6 +118,7 @@ impl Bench {
             mailbox: Arc::new(Mailbox::new(1 << 20)),
             heard: Mutex::default(),
             joined: Mutex::new(Joined::new(true)),
+            bells: Bells::default(),
         });
         Self { broker, groups, hub, group: GroupName::new("g").unwrap(), ann }
     }
