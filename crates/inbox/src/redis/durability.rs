@@ -97,7 +97,8 @@ async fn ask(link: &Link, line: &Line) -> Result<Kept, Error> {
 
 /// What all primaries say together.
 fn all(said: impl Iterator<Item = Kept>) -> Kept {
-    said.into_iter().try_fold(true, |all, one| Ok(all && one?))
+    let said: Vec<bool> = said.collect::<Result<_, _>>()?;
+    Ok(said.into_iter().all(|is_on_disk| is_on_disk))
 }
 
 /// Nothing was appended, whatever became of the question.
@@ -166,6 +167,14 @@ mod tests {
         }
         assert_eq!(judge(Some("yes"), Some("everysec"), Some("noeviction")), Ok(false));
         assert_eq!(judge(Some("yes"), Some("always"), Some("noeviction")), Ok(true));
+    }
+
+    #[test]
+    fn one_primary_that_keeps_nothing_is_enough_to_refuse() {
+        let told = |said: &[Kept]| all(said.iter().cloned());
+        assert_eq!(told(&[Ok(true), Ok(true)]), Ok(true));
+        assert_eq!(told(&[Ok(false), Ok(true)]), Ok(false));
+        assert_eq!(told(&[Ok(false), Err("no".to_owned())]), Err("no".to_owned()));
     }
 
     #[test]
