@@ -6,8 +6,9 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "footbridge/v1/groups.proto",
+    "footbridge/v1/inbox.proto",
     "footbridge/v1/notifications.proto",
     "footbridge/v1/presence.proto",
     THEIRS,

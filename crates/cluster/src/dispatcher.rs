@@ -161,9 +161,11 @@ impl Dispatcher {
                     let ring = Ring { user: user.clone(), at: *at };
                     rings.entry(path.clone()).or_default().push(ring);
                 }
-                (_, Appended::Stored { dropped, .. } | Appended::Scheduled { dropped }) => {
+                (Address::Outbox { destination }, Appended::Stored { dropped, .. }) => {
                     self.changed(address, dropped);
+                    self.publish_due(destination.clone());
                 }
+                (_, Appended::Scheduled { dropped }) => self.changed(address, dropped),
                 (_, Appended::Known { .. } | Appended::Full { .. }) => {}
             }
         }

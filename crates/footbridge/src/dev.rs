@@ -121,6 +121,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         groups: presence,
         nodes,
         access,
+        dispatcher,
+        // The gateway does.
+        dispatches: false,
+        inbox: config.inbox,
     })
     .await
     .map_err(|error| serving::unbound(error, "--grpc"))?;

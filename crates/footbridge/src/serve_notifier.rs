@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Readiness, RedisMetrics};
 use crate::config::{Config, Role, environment};
+use crate::inboxes::{self, Around};
 use crate::serving::{self, Stopped};
 
 /// Run the gRPC service by which other services send to clients, on whichever node they are.
@@ -42,6 +43,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let drain = config.notifier.drain;
     let rabbitmq = serving::listed(&config.rabbitmq.uris);
     let redis = serving::listed(&config.redis.urls);
+    let store = inboxes::shared(&config.inbox, &config.redis);
     let presence = Arc::new(RedisPresence::observe(config.presence, config.redis, boot));
     let readiness = Readiness::follow(broker.state(), presence.state());
     let stopping = serving::on_signal(&readiness)?;
@@ -57,6 +59,14 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     // Of nodes that died, which it clears away as gateways do.
     let (to, until) = (broker.clone(), stopping.clone());
     tokio::spawn(events::publish(to, presence.clone(), serving::TELLER, until));
+    let around = Around {
+        broker: broker.clone(),
+        presence: presence.clone(),
+        groups: presence.clone(),
+        nodes: nodes.clone(),
+        destinations: &destinations,
+    };
+    let dispatcher = inboxes::dispatcher(&config.inbox, store, around)?;
     let notifier = Notifier::bind(Parts {
         config: config.notifier,
         broker,
@@ -65,6 +75,9 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
         groups: presence,
         nodes,
         access,
+        dispatcher,
+        dispatches: true,
+        inbox: config.inbox,
     })
     .await
     .map_err(|error| serving::unbound(error, "--listen"))?;

@@ -48,7 +48,7 @@ async fn each_session_of_a_user_gets_a_message_once_wherever_it_is() {
     let to_all = SendToAllRequest {
         destination: "/queue/x".to_owned(),
         message: Some(text("to all")),
-        audience: None,
+        ..SendToAllRequest::default()
     };
     let sent = reach(service.notifications.send_to_all(to_all).await.unwrap().into_inner());
     assert_eq!((sent.sessions, sent.nodes, sent.uncertain), (4, 3, 0));

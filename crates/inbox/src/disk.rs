@@ -253,6 +253,11 @@ impl Inbox for DiskInbox {
         self.read(move |transaction| pages::list(transaction, &of, &page)).await
     }
 
+    async fn epoch(&self, of: &Address) -> Result<u64, Error> {
+        let of = address_key(of);
+        self.read(move |transaction| pages::epoch(transaction, &of)).await
+    }
+
     async fn count(&self, of: &Address) -> Result<Count, Error> {
         let of = address_key(of);
         self.read(move |transaction| pages::count(transaction, &of)).await

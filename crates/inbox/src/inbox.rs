@@ -61,6 +61,9 @@ pub trait Inbox: Send + Sync + 'static {
     /// A page of what is in an inbox: in its order, and then what is scheduled, by its time.
     async fn list(&self, of: &Address, page: &PageRequest) -> Result<Page<Listed>, Error>;
 
+    /// The epoch of an inbox, by which its entries are settled; 0 of one that is not there.
+    async fn epoch(&self, of: &Address) -> Result<u64, Error>;
+
     /// How much is in an inbox.
     async fn count(&self, of: &Address) -> Result<Count, Error>;
 

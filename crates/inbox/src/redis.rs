@@ -44,7 +44,7 @@ use ulid::Ulid;
 
 pub use self::durability::Durability;
 use self::durability::Promise;
-use self::keys::{FAILED, Keys, LINE, SCHEDULED, member, shard};
+use self::keys::{ABOUT, FAILED, Keys, LINE, SCHEDULED, member, shard};
 use self::reply::{Reply, length, unreadable};
 use self::script::{Lua, Scripts};
 use crate::{
@@ -321,6 +321,14 @@ impl Inbox for RedisInbox {
     async fn list(&self, of: &Address, page: &PageRequest) -> Result<Page<Listed>, Error> {
         let _permit = self.permit().await?;
         pages::list(self, of, page).await
+    }
+
+    async fn epoch(&self, of: &Address) -> Result<u64, Error> {
+        let _permit = self.permit().await?;
+        let mut ask = redis::cmd("HGET");
+        ask.arg(&self.keys.inbox(of)[ABOUT]).arg("epoch");
+        let epoch: Option<u64> = self.link.ask_one(ask).await?;
+        Ok(epoch.unwrap_or_default())
     }
 
     async fn count(&self, of: &Address) -> Result<Count, Error> {

@@ -15,9 +15,15 @@
 //! there is none, to `/queue/messages`, which clients subscribe to as `/user/queue/messages`. The
 //! other headers and the body are what clients get.
 //!
+//! With the header `durable: true` the message is stored in the inboxes of its users, as SendToUser, SendToGroup and
+//! SendToAll do (a group's message then goes to `destination` within its members), and so is whatever is for a
+//! destination that the configuration calls durable. The headers `idempotency-key`, `ttl` (such as `1h`),
+//! `deliver-at` (as in RFC 3339) and `collapse-key` say how it is kept. It is acked once it is stored.
+//!
 //! Who names a queue in `reply-to` gets an answer there, with the `correlation-id` of what it answers:
 //! `{"message_id": "...", "sessions": 2, "nodes": 1, "uncertain_nodes": 0}`, with `"uncounted": true` where
-//! nobody could count; or `{"error": "..."}`.
+//! nobody could count; or `{"error": "..."}`. Of a durable message: `{"message_id": "...", "stored": 1, "scheduled": 0, "known": 0,
+//! "full": 0}`.
 //!
 //! Invariants
 //! - A message is acked after the broker has confirmed all that it became, and its answer, if somebody
@@ -38,7 +44,7 @@ mod outcome;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use broker::destination::Topic;
 use broker::internal::Internal;
@@ -47,16 +53,19 @@ use broker::{
     PublishError, PublisherId, SubscribeRequest, Subscription,
 };
 use bytestring::ByteString;
-use cluster::{Router, SendError, Sent};
+use cluster::{Outbound, Router, SendError, Sent};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use presence::{GroupName, Lookup, UserName};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::addressed::{Addressed, Misaddressed, To};
 pub use self::metrics::EntranceMetrics;
 use self::metrics::Fate;
 use self::outcome::{Answer, Reply};
+use crate::keep::{self, Keep, Kept, Terms};
+use crate::keeper::Keeper;
 
 /// How many messages may be on their way to users.
 const IN_FLIGHT: u16 = 256;
@@ -67,6 +76,9 @@ const BATCH: usize = 64;
 /// How long it waits before it tries again what may work later.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long storing one may take.
+const STORED_WITHIN: Duration = Duration::from_secs(60);
+
 /// How long it waits for the broker's word when it stops. What is not acked by then comes again elsewhere.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -76,13 +88,17 @@ pub struct Entrance {
     router: Router,
     destinations: Destinations,
     publisher: PublisherId,
+    /// What stores what is durable; none where nothing is stored.
+    keeper: Option<Arc<Keeper>>,
     metrics: Arc<EntranceMetrics>,
 }
 
-/// What is handed to the broker, and what is known of whom it reaches.
-struct Handed {
-    confirm: Confirm,
-    reach: Reach,
+/// What is on its way.
+enum Handed {
+    /// The broker has it; what is known of whom it reaches.
+    Live(Confirm, Reach),
+    /// The store of inboxes has it.
+    Stored(Answer),
 }
 
 enum Reach {
@@ -114,7 +130,12 @@ impl Entrance {
         publisher: PublisherId,
     ) -> Self {
         let metrics = Arc::new(EntranceMetrics::new());
-        Self { broker, router, destinations, publisher, metrics }
+        Self { broker, router, destinations, publisher, keeper: None, metrics }
+    }
+
+    /// The same, with what stores what is durable.
+    pub(crate) fn with_keeper(self, keeper: Option<Arc<Keeper>>) -> Self {
+        Self { keeper, ..self }
     }
 
     /// What it counts.
@@ -196,6 +217,7 @@ impl Entrance {
         let mut handed = Vec::with_capacity(batch.len());
         for (delivery, addressed) in batch {
             let sent = match addressed {
+                Ok(addressed) if self.is_durable(&addressed) => self.store(addressed).await,
                 Ok(addressed) => self.send(addressed, found.as_ref()).await,
                 Err(misaddressed) => Err(misaddressed.into()),
             };
@@ -204,8 +226,40 @@ impl Entrance {
         handed
     }
 
+    fn is_durable(&self, addressed: &Addressed) -> bool {
+        let keeps = |keeper: &Arc<Keeper>| keeper.keeps(&addressed.outbound.path);
+        match &addressed.to {
+            To::Session(_) => false,
+            _ => addressed.durable.is_some() || self.keeper.as_ref().is_some_and(keeps),
+        }
+    }
+
+    /// Stores it for those whom it is for, before the next, so that order is kept.
+    async fn store(&self, addressed: Addressed) -> Result<Handed, Unsent> {
+        let Addressed { to, outbound, durable } = addressed;
+        let Some(keeper) = &self.keeper else {
+            let why = "it is durable, and no inbox is configured: nothing is stored (inbox.store)";
+            return Err(Unsent::Refused(why.to_owned()));
+        };
+        let to = match to {
+            To::User(user) => Kept::Users(vec![user]),
+            To::Group(group) => Kept::Members(vec![group]),
+            To::All | To::Session(_) => Kept::All,
+        };
+        let terms = Terms::read(durable.unwrap_or_default(), keeper.ttl(), SystemTime::now());
+        let terms = terms.map_err(|why| Unsent::Refused(why.to_string()))?;
+        let Outbound { path, content, .. } = outbound;
+        keep::fits(&path).map_err(|why| Unsent::Refused(why.to_string()))?;
+        let keep = Keep::new(to, path, content, terms, keeper.boot());
+        match keeper.store(&keep, Instant::now() + STORED_WITHIN).await {
+            Ok(outcomes) => Ok(Handed::Stored(Answer::stored(outcomes))),
+            Err(why) if why.may_pass_later() => Err(Unsent::Later(why.to_string())),
+            Err(why) => Err(Unsent::Refused(why.to_string())),
+        }
+    }
+
     async fn send(&self, addressed: Addressed, found: Option<&Lookup>) -> Result<Handed, Unsent> {
-        let Addressed { to, outbound } = addressed;
+        let Addressed { to, outbound, durable: _ } = addressed;
         let (router, publisher) = (&self.router, self.publisher);
         match to {
             To::User(user) => {
@@ -221,11 +275,11 @@ impl Entrance {
             To::Group(group) => {
                 let content = outbound.content;
                 let confirm = router.to_group(publisher, &group, content, outbound.persistent);
-                Ok(Handed { confirm: confirm.await?, reach: Reach::OfGroup(group) })
+                Ok(Handed::Live(confirm.await?, Reach::OfGroup(group)))
             }
             To::All => {
                 let confirm = router.to_all(publisher, &outbound).await?;
-                Ok(Handed { confirm, reach: Reach::OfAll })
+                Ok(Handed::Live(confirm, Reach::OfAll))
             }
         }
     }
@@ -233,10 +287,11 @@ impl Entrance {
     /// Waits for the broker's word, answers, and settles the delivery.
     async fn finish(&self, delivery: Delivery, handed: Result<Handed, Unsent>) {
         let confirmed = match handed {
-            Ok(Handed { confirm, reach }) => match confirm.await {
+            Ok(Handed::Live(confirm, reach)) => match confirm.await {
                 Ok(()) => Ok(reach),
                 Err(error) => Err(error.into()),
             },
+            Ok(Handed::Stored(answer)) => Ok(Reach::Counted(answer)),
             Err(unsent) => Err(unsent),
         };
         let reply = Reply::asked(&delivery.message);
@@ -249,7 +304,7 @@ impl Entrance {
                 (Fate::sent, Settled::Ack, answer)
             }
             Err(Unsent::Later(why)) => {
-                tracing::debug!(why, "a service's message waits for the broker");
+                tracing::debug!(why, "a service's message waits for the broker, or for the store");
                 tokio::time::sleep(PAUSE).await;
                 (Fate::put_back, Settled::Requeue, None)
             }
@@ -309,7 +364,7 @@ impl Handed {
             true => Answer::counted(sent.sessions, sent.nodes, sent.uncertain),
             false => Answer::uncounted(sent.uncertain),
         };
-        Self { confirm: sent.confirm, reach: Reach::Counted(answer) }
+        Self::Live(sent.confirm, Reach::Counted(answer))
     }
 }
 

@@ -61,6 +61,8 @@ impl Fixture {
             destinations: Destinations::default(),
             metrics: Arc::new(Metrics::new()),
             stopping: stopping.clone(),
+            dispatcher: None,
+            inbox: Default::default(),
         });
         Self { node, store, broker, stopping, boot }
     }

@@ -4,18 +4,19 @@
 //! broker is for callers' deadlines to bridge, and not for a load balancer to empty the cluster over.
 
 use broker::{BrokerState, Link};
-use proto::v1::{groups_server, notifications_server, presence_server};
+use proto::v1::{groups_server, inbox_server, notifications_server, presence_server};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 /// The names one may ask for; the empty one is the whole node.
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 5] = [
     "",
     notifications_server::SERVICE_NAME,
     presence_server::SERVICE_NAME,
     groups_server::SERVICE_NAME,
+    inbox_server::SERVICE_NAME,
 ];
 
 /// Says that nothing is served yet.

@@ -1,20 +1,23 @@
-//! The gRPC services that other services call: `footbridge.v1.Notifications`, `Presence` and `Groups`, with
-//! the standard health service and reflection.
+//! The gRPC services that other services call: `footbridge.v1.Notifications`, `Presence`, `Groups` and `Inbox`,
+//! with the standard health service and reflection.
 //!
 //! [`Notifier::bind`] takes its parts, [`Notifier::run`] serves until it is told to stop.
 //!
 //! ```text
-//! connection (tls) -> door -> notifications -- outgoing, sends (is the request right?)
-//!                          |               \- pipeline -> whereabouts (who is where?)
-//!                          |                           \- publisher -> broker, and its confirm or a refusal
+//! connection (tls) -> door -> notifications -- publishes, sends (is the request right?)
+//!                          |               |- pipeline -> whereabouts (who is where?)
+//!                          |               |           |- publisher -> broker, and its confirm or a refusal
+//!                          |               |           \- keeper -> inboxes, for what is durable
+//!                          |               \- watch -- what becomes of that
 //!                          |- presence -- the store, and orders to the nodes
-//!                          \- groups   -/
+//!                          |- groups   -/
+//!                          \- inboxes  -- the store of inboxes
 //! ```
 //!
 //! [`Entrance`] does the same for services that have only AMQP.
 //!
 //! Invariants
-//! - An answer with an id follows the broker's confirm; a refusal says whether the message may have
+//! - An answer with an id follows the broker's confirm, or the store's that it keeps the message; a refusal says whether the message may have
 //!   been taken nonetheless.
 //! - Publishes of one stream keep their order, and so do their answers.
 //! - Everything that waits has a deadline, and what may wait at once is bounded by the [`Config`].
@@ -35,21 +38,29 @@ mod fake_broker;
 mod fixture;
 mod groups;
 mod health;
+mod inboxes;
+mod keep;
+mod keeper;
 mod message;
 mod metrics;
 mod names;
 mod node;
 mod notifications;
+mod outcomes;
 mod outgoing;
 mod pipeline;
 mod presence;
 mod publisher;
+mod publishes;
 mod refusal;
 mod sending;
 mod sends;
+mod storing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wanted;
+mod watch;
 mod whereabouts;
 
 use std::future::Future;
@@ -62,9 +73,10 @@ use std::time::Duration;
 use ::presence::Presence as Store;
 use access::Access;
 use broker::{Broker, Destinations, PublisherId};
-use cluster::Nodes;
+use cluster::{Dispatcher, Nodes};
 use prometheus_client::registry::Registry;
 use proto::v1::groups_server::GroupsServer;
+use proto::v1::inbox_server::InboxServer;
 use proto::v1::notifications_server::NotificationsServer;
 use proto::v1::presence_server::PresenceServer;
 use rustls::ServerConfig;
@@ -80,6 +92,7 @@ use self::connection::Terms;
 use self::door::{Door, Guard};
 pub use self::entrance::{Entrance, EntranceMetrics};
 use self::groups::Groups;
+use self::inboxes::Inboxes;
 pub use self::metrics::Metrics;
 use self::node::{Made, Node};
 use self::notifications::Notifications;
@@ -96,7 +109,7 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 const WINDOWS: (u32, u32) = (64 * 1024, 8 * 1024 * 1024);
 
 /// As whom it sends what comes by the entrance; callers are numbered from the middle up.
-const ENTRANCE: PublisherId = PublisherId(u64::MAX - 2);
+const ENTRANCE: PublisherId = PublisherId(u64::MAX - 3);
 
 /// What a notifier is made of.
 pub struct Parts {
@@ -114,6 +127,13 @@ pub struct Parts {
     pub nodes: Arc<Nodes>,
     /// Who callers are.
     pub access: Arc<Access>,
+    /// What is stored for users; none where nothing is.
+    pub dispatcher: Option<Dispatcher>,
+    /// Whether it runs the dispatcher, and hears what other processes tell it. Not where a gateway of the same
+    /// process does.
+    pub dispatches: bool,
+    /// The limits of inboxes.
+    pub inbox: inbox::Config,
 }
 
 /// A notifier that is bound to its port.
@@ -126,6 +146,8 @@ pub struct Notifier {
     health: HealthReporter,
     broker: Arc<dyn Broker>,
     entrance: Entrance,
+    /// What is to be run besides.
+    dispatcher: Option<Dispatcher>,
     metrics: Arc<Metrics>,
     /// Cancelled when streams and connections shall come to an end.
     stopping: CancellationToken,
@@ -136,7 +158,19 @@ impl Notifier {
     ///
     /// `config` is taken as it is; see [`Config::check`].
     pub async fn bind(parts: Parts) -> Result<Self, BindError> {
-        let Parts { config, broker, destinations, presence, groups, nodes, access } = parts;
+        let Parts {
+            config,
+            broker,
+            destinations,
+            presence,
+            groups,
+            nodes,
+            access,
+            dispatcher,
+            dispatches,
+            inbox,
+        } = parts;
+        let run = dispatcher.clone().filter(|_| dispatches);
         let asked = config.asked(access.checks_tokens(), access.has_grpc_roles())?;
         let tls = tls::server(&config)?;
         let listener = connection::bind(config.listen)
@@ -152,23 +186,28 @@ impl Notifier {
             destinations,
             metrics: Arc::clone(&metrics),
             stopping: stopping.clone(),
+            dispatcher,
+            inbox,
         });
         let entrance = Entrance::new(
             Arc::clone(&broker),
             node.router.clone(),
             node.destinations.clone(),
             ENTRANCE,
-        );
+        )
+        .with_keeper(node.keeper.clone());
         let limit = config.max_request_bytes();
         let notifications = NotificationsServer::new(Notifications::new(Arc::clone(&node)));
         let presence = PresenceServer::new(Presence::new(Arc::clone(&node)));
-        let groups = GroupsServer::new(Groups::new(node));
+        let groups = GroupsServer::new(Groups::new(Arc::clone(&node)));
+        let inboxes = InboxServer::new(Inboxes::new(node));
         let health = HealthReporter::new();
         let mut routes = Routes::builder();
         routes
             .add_service(notifications.max_decoding_message_size(limit))
             .add_service(presence)
             .add_service(groups)
+            .add_service(inboxes)
             .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
             .add_service(descriptors().build_v1()?)
             .add_service(descriptors().build_v1alpha()?);
@@ -183,6 +222,7 @@ impl Notifier {
             health,
             broker,
             entrance,
+            dispatcher: run,
             metrics,
             stopping,
         })
@@ -204,9 +244,28 @@ impl Notifier {
     /// has ended or the configured time is over; what is left then ends with the process.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
-            config, listener, routes, door, tls, health, broker, entrance, stopping, ..
+            config,
+            listener,
+            routes,
+            door,
+            tls,
+            health,
+            broker,
+            entrance,
+            dispatcher,
+            stopping,
+            ..
         } = self;
         let entrance = tokio::spawn(entrance.run(stopping.clone()));
+        let dispatching = dispatcher.map(|dispatcher| {
+            let until = stopping.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = dispatcher.run(until) => {}
+                    () = dispatcher.listen() => {}
+                }
+            })
+        });
         health::start(&health).await;
         let health = tokio::spawn(health::follow(health, broker.state(), stopping.clone()));
         let (keep_alive, keep_alive_timeout) = KEEP_ALIVE;
@@ -242,6 +301,12 @@ impl Notifier {
         }
         stopping.cancel();
         let _ = entrance.await;
+        if let Some(Err(error)) = match dispatching {
+            Some(dispatching) => Some(dispatching.await),
+            None => None,
+        } {
+            tracing::error!(%error, "what was stored last may be on its way yet");
+        }
         if let Err(error) = health.await {
             tracing::error!(%error, "cannot say that this node is stopping");
         }

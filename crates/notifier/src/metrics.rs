@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use inbox::Appended;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,9 +16,32 @@ use prometheus_client::registry::{Registry, Unit};
 pub struct Metrics {
     pub(crate) streams: Gauge,
     pub(crate) watches: Gauge,
+    pub(crate) delivery_watches: Gauge,
+    appends: Family<Kept, Counter>,
     publishes: Family<Published, Counter>,
     sends: Family<Published, Counter>,
     confirm_seconds: Histogram,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kept {
+    outcome: Append,
+}
+
+/// What became of a message in an inbox it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's spelling")]
+enum Append {
+    /// It is in its place.
+    stored,
+    /// It waits for its time.
+    scheduled,
+    /// Its idempotency key came before.
+    known,
+    /// The inbox was full.
+    full,
+    /// The store did not do it, or did not say so.
+    failed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,7 +62,7 @@ pub(crate) enum Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the label's spelling")]
 pub(crate) enum Outcome {
-    /// The broker took responsibility.
+    /// The broker took responsibility, or the store of inboxes.
     confirmed,
     /// The request is wrong.
     invalid,
@@ -57,10 +81,17 @@ impl Metrics {
         let metrics = Self {
             streams: Gauge::default(),
             watches: Gauge::default(),
+            delivery_watches: Gauge::default(),
+            appends: Family::default(),
             publishes: Family::default(),
             sends: Family::default(),
             confirm_seconds: Histogram::new(exponential_buckets(0.000_1, 2.5, 14)),
         };
+        for outcome in
+            [Append::stored, Append::scheduled, Append::known, Append::full, Append::failed]
+        {
+            drop(metrics.appends.get_or_create(&Kept { outcome }));
+        }
         for outcome in [
             Outcome::confirmed,
             Outcome::invalid,
@@ -79,6 +110,10 @@ impl Metrics {
     pub(crate) fn register(&self, notifier: &mut Registry) {
         notifier.register("streams", "Streams of publishes and sends now", self.streams.clone());
         notifier.register("watches", "Watches of presence now", self.watches.clone());
+        let help = "Watches of what becomes of messages now";
+        notifier.register("delivery_watches", help, self.delivery_watches.clone());
+        let help = "Durable messages in each inbox they are for, by what became of them there";
+        notifier.register("appends", help, self.appends.clone());
         notifier.register("publishes", "Messages to publish, by outcome", self.publishes.clone());
         notifier.register(
             "sends",
@@ -91,6 +126,22 @@ impl Metrics {
             Unit::Seconds,
             self.confirm_seconds.clone(),
         );
+    }
+
+    pub(crate) fn count_appends(&self, appended: &[Appended]) {
+        for appended in appended {
+            let outcome = match appended {
+                Appended::Stored { .. } => Append::stored,
+                Appended::Scheduled { .. } => Append::scheduled,
+                Appended::Known { .. } => Append::known,
+                Appended::Full { .. } => Append::full,
+            };
+            self.appends.get_or_create(&Kept { outcome }).inc();
+        }
+    }
+
+    pub(crate) fn appends_failed(&self, inboxes: usize) {
+        self.appends.get_or_create(&Kept { outcome: Append::failed }).inc_by(inboxes as u64);
     }
 
     pub(crate) fn count(&self, call: Call, outcome: Outcome, after: Duration) {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what passes can be a user, a session or a group; whether it is one is not asked here.
 
+use broker::MessageId;
 use bytestring::ByteString;
 use presence::{GroupName, Member, PageRequest, SessionId, UserName};
 use std::time::Duration;
@@ -38,6 +39,17 @@ pub(crate) fn group(field: impl Into<String>, name: &str) -> Result<GroupName, R
     let group = GroupName::new(name).map_err(|why| Refusal::invalid(&*field, problem(&why)))?;
     cluster::group(&group).map_err(|why| Refusal::invalid(&*field, problem(&why)))?;
     Ok(group)
+}
+
+/// A message's id.
+pub(crate) fn message(field: impl Into<String>, id: &str) -> Result<MessageId, Refusal> {
+    id.parse().map_err(|why| Refusal::invalid(field, format!("is {why}")))
+}
+
+/// Ids of messages, at least one.
+pub(crate) fn messages(field: &str, ids: &[String]) -> Result<Vec<MessageId>, Refusal> {
+    some(field, ids.len())?;
+    all(field, ids, message)
 }
 
 /// Users' names, at least one.

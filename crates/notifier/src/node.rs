@@ -1,13 +1,13 @@
 //! What all calls share.
 //!
-//! Invariant: of all callers together only so many bytes wait for the broker.
+//! Invariant: of all callers together only so many bytes wait for the broker and the store of inboxes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::presence::{Groups, Presence};
 use broker::{Broker, Destinations, PublisherId};
-use cluster::{Letter, Nodes, Router};
+use cluster::{Dispatcher, Letter, Nodes, Router};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::config::Config;
 use crate::deadline;
+use crate::keeper::{Keeper, KeeperParts};
 use crate::metrics::Metrics;
 use crate::outgoing::Outgoing;
 use crate::publisher::Publisher;
@@ -35,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) destinations: Destinations,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stopping: CancellationToken,
+    /// What stores messages for users; none where nothing is stored.
+    pub(crate) keeper: Option<Arc<Keeper>>,
     /// The watches that may still be opened.
     pub(crate) watches: Arc<Semaphore>,
     /// Counts from the middle up: sessions of a gateway on the same broker count from 0.
@@ -53,6 +56,8 @@ pub(crate) struct Made {
     pub(crate) destinations: Destinations,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stopping: CancellationToken,
+    pub(crate) dispatcher: Option<Dispatcher>,
+    pub(crate) inbox: inbox::Config,
 }
 
 /// What to do when no more may wait.
@@ -66,14 +71,34 @@ pub(crate) enum Crowded {
 
 impl Node {
     pub(crate) fn new(made: Made) -> Arc<Self> {
-        let Made { config, broker, presence, groups, nodes, destinations, metrics, stopping } =
-            made;
+        let Made {
+            config,
+            broker,
+            presence,
+            groups,
+            nodes,
+            destinations,
+            metrics,
+            stopping,
+            dispatcher,
+            inbox,
+        } = made;
         let router = Router::new(
             Arc::clone(&broker),
             Arc::clone(&presence),
             Arc::clone(&groups),
             Arc::clone(&nodes),
         );
+        let keeper = dispatcher.map(|dispatcher| {
+            Arc::new(Keeper::new(KeeperParts {
+                dispatcher,
+                router: router.clone(),
+                groups: Arc::clone(&groups),
+                boot: presence.boot(),
+                ttl: inbox.ttl,
+                metrics: Arc::clone(&metrics),
+            }))
+        });
         // No more than 4 GiB, which every machine can address.
         let room = Arc::new(Semaphore::new(config.max_waiting_bytes() as usize));
         let watches = Arc::new(Semaphore::new(config.max_watches));
@@ -87,6 +112,7 @@ impl Node {
             destinations,
             metrics,
             stopping,
+            keeper,
             watches,
             next_publisher: AtomicU64::new(1 << 63),
             room,
@@ -96,6 +122,21 @@ impl Node {
     pub(crate) fn new_publisher(self: &Arc<Self>) -> Publisher {
         let id = PublisherId(self.next_publisher.fetch_add(1, Ordering::Relaxed));
         Publisher::new(id, Arc::clone(self))
+    }
+
+    /// What stores messages for users.
+    pub(crate) fn keeper(&self) -> Result<&Arc<Keeper>, Refusal> {
+        self.keeper.as_ref().ok_or_else(|| {
+            Refusal::NotKept("no inbox is configured: nothing is stored (inbox.store)".to_owned())
+        })
+    }
+
+    /// A place among the watches.
+    pub(crate) fn watching(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
+            let most = self.config.max_watches;
+            Refusal::Refused(format!("{most} watches are open already: try again later"))
+        })
     }
 
     /// Whom to ask where somebody is.
@@ -134,15 +175,15 @@ impl Node {
         handed.confirmed().await.map(drop)
     }
 
-    /// Room for `outgoing` among those that wait. One that is longer than all may be takes all.
+    /// Room for that many bytes among those that wait. What is longer than all may be takes all.
     pub(crate) async fn room(
         &self,
-        outgoing: &Outgoing,
+        bytes: usize,
         deadline: Instant,
         crowded: Crowded,
     ) -> Result<OwnedSemaphorePermit, Refusal> {
         let limit = self.config.max_waiting_bytes();
-        let bytes = u32::try_from(outgoing.bytes() + OVERHEAD).unwrap_or(u32::MAX).min(limit);
+        let bytes = u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX).min(limit);
         let room = Arc::clone(&self.room);
         let taken = match crowded {
             Crowded::Refuse => room.try_acquire_many_owned(bytes).ok(),
@@ -154,7 +195,7 @@ impl Node {
         taken.ok_or_else(|| {
             let limit = self.config.max_waiting;
             Refusal::Refused(format!(
-                "{limit} of messages wait for the broker already, and the message was not published: \
+                "{limit} of messages wait for the broker or the store already, and the message was not published: \
                  try again later"
             ))
         })

@@ -3,7 +3,8 @@
 //! Of all callers together only so many bytes may wait for the broker: beyond `max_waiting` a single call is
 //! refused, and a stream waits.
 //!
-//! Not here: what a stream is (`pipeline`), what requests mean (`outgoing`, `sends`).
+//! Not here: what a stream is (`pipeline`), what requests mean (`publishes`, `sends`), watching what becomes of
+//! messages (`watch`).
 
 #[cfg(test)]
 mod tests;
@@ -16,20 +17,21 @@ use futures_util::{Stream, StreamExt};
 use proto::v1::publish_stream_response::Outcome as Published;
 use proto::v1::send_stream_response::Outcome as Sent;
 use proto::v1::{
-    PublishRequest, PublishResponse, PublishStreamResponse, SendRequest, SendResponse,
-    SendStreamResponse, SendToAllRequest, SendToGroupRequest, SendToSessionRequest,
-    SendToUserRequest, notifications_server,
+    DeliveryEvent, PublishRequest, PublishResponse, PublishStreamResponse, SendRequest,
+    SendResponse, SendStreamResponse, SendToAllRequest, SendToGroupRequest, SendToSessionRequest,
+    SendToUserRequest, WatchDeliveryRequest, notifications_server,
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ending::Ending;
 use crate::metrics::Call;
 use crate::node::Node;
-use crate::outgoing::Outgoing;
 use crate::publisher::Taken;
 use crate::refusal::Refusal;
 use crate::sending::Sending;
-use crate::{pipeline, sends};
+use crate::wanted::Wanted;
+use crate::watch::Watch;
+use crate::{pipeline, publishes, sends};
 
 /// See the module.
 #[derive(Clone)]
@@ -50,10 +52,11 @@ impl Notifications {
         S: Stream<Item = Result<PublishRequest, Status>> + Send + 'static,
     {
         let node = Arc::clone(&self.0);
-        let answers = pipeline::answers(node, Call::Publish, requests, publish, ending);
+        let read = publishes::publish;
+        let answers = pipeline::answers(node, Call::Publish, requests, read, ending);
         let answer = |taken: Result<Taken, Refusal>| PublishStreamResponse {
             outcome: Some(match taken {
-                Ok(taken) => Published::Published(published(taken)),
+                Ok(taken) => Published::Published(publishes::response(taken)),
                 Err(refusal) => Published::Failure(refusal.into()),
             }),
         };
@@ -83,11 +86,11 @@ impl Notifications {
     async fn send<R>(
         &self,
         request: Request<R>,
-        read: fn(R, &Node) -> Result<Outgoing, Refusal>,
+        read: fn(R, &Node) -> Result<Wanted, Refusal>,
     ) -> Result<Response<SendResponse>, Status> {
         let deadline = self.0.deadline(request.metadata());
-        let outgoing = read(request.into_inner(), &self.0);
-        let taken = Sending::single(&self.0, Call::Send, outgoing, deadline).await?;
+        let wanted = read(request.into_inner(), &self.0);
+        let taken = Sending::single(&self.0, Call::Send, wanted, deadline).await?;
         Ok(Response::new(sends::response(taken)))
     }
 }
@@ -99,9 +102,9 @@ impl notifications_server::Notifications for Notifications {
         request: Request<PublishRequest>,
     ) -> Result<Response<PublishResponse>, Status> {
         let deadline = self.0.deadline(request.metadata());
-        let outgoing = publish(request.into_inner(), &self.0);
-        let taken = Sending::single(&self.0, Call::Publish, outgoing, deadline).await?;
-        Ok(Response::new(published(taken)))
+        let wanted = publishes::publish(request.into_inner(), &self.0);
+        let taken = Sending::single(&self.0, Call::Publish, wanted, deadline).await?;
+        Ok(Response::new(publishes::response(taken)))
     }
 
     type PublishStreamStream = BoxStream<'static, Result<PublishStreamResponse, Status>>;
@@ -151,12 +154,15 @@ impl notifications_server::Notifications for Notifications {
         let ending = Ending::of(&request, &self.0);
         Ok(Response::new(self.sent(request.into_inner(), ending)))
     }
-}
 
-fn publish(request: PublishRequest, node: &Node) -> Result<Outgoing, Refusal> {
-    Outgoing::of_request(request, &node.destinations, &node.config)
-}
+    type WatchDeliveryStream = BoxStream<'static, Result<DeliveryEvent, Status>>;
 
-fn published(taken: Taken) -> PublishResponse {
-    PublishResponse { message_id: taken.id.to_string() }
+    async fn watch_delivery(
+        &self,
+        request: Request<WatchDeliveryRequest>,
+    ) -> Result<Response<Self::WatchDeliveryStream>, Status> {
+        let ending = Ending::of(&request, &self.0);
+        let watch = Watch::open(&self.0, request.into_inner()).await?;
+        Ok(Response::new(watch.events(ending)))
+    }
 }

@@ -3,21 +3,18 @@
 //! Invariant: what is in here names nothing that cannot be; only the broker, or the store for members one
 //! by one, can refuse it yet.
 //!
-//! Not here: reading requests (`sends`), waiting for a broker that is away (`publisher`).
+//! Not here: reading requests (`sends`, `publishes`), waiting for a broker that is away (`publisher`), what is
+//! stored (`keep`).
 
 use std::collections::BTreeSet;
 
-use broker::destination::{Kind, Verb};
-use broker::{Broker, Confirm, Destination, Destinations, Message, MessageId, PublisherId};
+use broker::{Broker, Confirm, Message, MessageId, PublisherId};
 use bytestring::ByteString;
 use cluster::{Content, Letter, Outbound, Router, SendError, Sent, Target};
 use presence::{Boot, GroupName, SessionId, UserName};
-use proto::v1::PublishRequest;
 
-use crate::config::Config;
-use crate::refusal::Refusal;
+use crate::names;
 use crate::whereabouts::{NotPosted, Whereabouts};
-use crate::{message, names};
 
 /// What a target takes of the room, in bytes, roughly.
 const TARGET: usize = 64;
@@ -70,37 +67,6 @@ pub(crate) struct Reach {
 }
 
 impl Outgoing {
-    /// What a request to publish asks for.
-    pub(crate) fn of_request(
-        request: PublishRequest,
-        destinations: &Destinations,
-        config: &Config,
-    ) -> Result<Self, Refusal> {
-        let destination = destination(&request.destination, destinations)?;
-        let (content, persistent) = message::content(request.message, config)?;
-        match destination {
-            Destination::User(to) => {
-                let name = to.name.unwrap_or_default();
-                let outbound =
-                    Outbound { path: to.path, audience: Vec::new(), content, persistent };
-                let user = names::user("destination", &name)?;
-                Ok(match SessionId::new(name) {
-                    Ok(session) => Self::UserOrSession(user, session, outbound),
-                    Err(_) => Self::Users(vec![user], outbound),
-                })
-            }
-            Destination::Group(name) => {
-                let group = names::group("destination", &name)?;
-                let groups = vec![group];
-                Ok(Self::Subscribers { groups, content, persistent, counted: false })
-            }
-            destination => {
-                let Content { id, headers, body } = content;
-                Ok(Self::Message(Message { id, destination, headers, body, persistent }))
-            }
-        }
-    }
-
     /// The id that clients see; one of no message for an order.
     pub(crate) fn id(&self) -> MessageId {
         match self {
@@ -254,26 +220,6 @@ impl Reach {
     /// Of `targets` that nobody could count.
     pub(crate) fn unknown(targets: usize) -> Self {
         Self { reached: vec![0; targets], uncounted: true, ..Self::default() }
-    }
-}
-
-/// The destination that a request to publish names.
-fn destination(text: &str, destinations: &Destinations) -> Result<Destination, Refusal> {
-    if text.is_empty() {
-        return Err(Refusal::invalid("destination", "is missing"));
-    }
-    let destination = destinations
-        .parse(text, Verb::Send)
-        .map_err(|error| Refusal::invalid("destination", error.to_string()))?;
-    match destination.kind() {
-        kind @ Kind::App => {
-            let problem = format!(
-                "is of kind {kind}, which is for what clients send to an application: use a topic, a \
-                 queue, a user or a group"
-            );
-            Err(Refusal::invalid("destination", problem))
-        }
-        _ => Ok(destination),
     }
 }
 

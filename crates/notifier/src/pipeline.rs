@@ -26,6 +26,7 @@ use crate::outgoing::Outgoing;
 use crate::publisher::{Publisher, Taken};
 use crate::refusal::Refusal;
 use crate::sending::{Requested, Sending};
+use crate::wanted::Wanted;
 use crate::whereabouts::Whereabouts;
 
 /// What a stream ends with once it is read no further.
@@ -45,7 +46,7 @@ pub(crate) type Answers = BoxStream<'static, Result<Result<Taken, Refusal>, Stat
 struct Requests<R> {
     requests: BoxStream<'static, Result<R, Status>>,
     /// What a request asks for.
-    read: fn(R, &Node) -> Result<Outgoing, Refusal>,
+    read: fn(R, &Node) -> Result<Wanted, Refusal>,
     call: Call,
     publisher: Publisher,
     /// The call's deadline.
@@ -69,7 +70,7 @@ pub(crate) fn answers<R: Send + 'static>(
     node: Arc<Node>,
     call: Call,
     requests: impl Stream<Item = Result<R, Status>> + Send + 'static,
-    read: fn(R, &Node) -> Result<Outgoing, Refusal>,
+    read: fn(R, &Node) -> Result<Wanted, Refusal>,
     ending: Ending,
 ) -> Answers {
     let max_in_flight = node.config.max_in_flight;
@@ -142,14 +143,14 @@ impl<R> Requests<R> {
         let since = Instant::now();
         let timeout = since + self.node.config.publish_timeout;
         let deadline = self.deadline.map_or(timeout, |deadline| deadline.min(timeout));
-        let outgoing = (self.read)(request, &self.node);
-        self.batch.push_back(Requested { outgoing, since, deadline });
+        let wanted = (self.read)(request, &self.node);
+        self.batch.push_back(Requested { wanted, since, deadline });
     }
 
     /// Reads what is there already, as far as it is to be looked up and fits.
     fn gather(&mut self) {
         let (mut targets, mut bytes) = (0, 0);
-        while let Some(Requested { outgoing: Ok(last), .. }) = self.batch.back() {
+        while let Some(Requested { wanted: Ok(last), .. }) = self.batch.back() {
             targets += last.targets();
             bytes += last.bytes();
             let is_enough =
@@ -175,8 +176,9 @@ impl<R> Requests<R> {
     /// Asks where the targets of the batch are. The stream's end does not wait for the answer.
     async fn look_up(&mut self) -> Result<(), Status> {
         let Some(deadline) = self.batch.front().map(|first| first.deadline) else { return Ok(()) };
-        let asked: Vec<&Outgoing> =
-            self.batch.iter().filter_map(|requested| requested.outgoing.as_ref().ok()).collect();
+        let asked =
+            self.batch.iter().filter_map(|requested| requested.wanted.as_ref().ok()?.live());
+        let asked: Vec<&Outgoing> = asked.collect();
         let whereabouts = tokio::select! {
             biased;
             whereabouts = self.publisher.ask(&asked, deadline) => whereabouts,
@@ -186,8 +188,8 @@ impl<R> Requests<R> {
             Ok(whereabouts) => self.whereabouts = Arc::new(whereabouts),
             Err(refusal) => {
                 for requested in &mut self.batch {
-                    if requested.outgoing.is_ok() {
-                        requested.outgoing = Err(refusal.clone());
+                    if matches!(requested.wanted, Ok(Wanted::Live(_))) {
+                        requested.wanted = Err(refusal.clone());
                     }
                 }
             }

@@ -163,10 +163,7 @@ impl presence_server::Presence for Presence {
                 return Err(Refusal::invalid(format!("kinds[{n}]"), problem).into());
             }
         }
-        let permit = Arc::clone(&self.0.watches).try_acquire_owned().map_err(|_| {
-            let most = self.0.config.max_watches;
-            Refusal::Refused(format!("{most} watches are open already: try again later"))
-        })?;
+        let permit = self.0.watching()?;
         let open = timeout_at(deadline, events::Watch::open(&self.0.broker)).await;
         let events = match open {
             Ok(Ok(events)) => events,

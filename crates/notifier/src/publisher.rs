@@ -1,4 +1,5 @@
-//! Hands things to the broker and waits for its word, neither longer than until a deadline.
+//! Hands things to the broker or the store of inboxes and waits for the word on them, neither longer than until a
+//! deadline.
 //!
 //! Invariant: one publisher hands over one thing after the other, so its order holds.
 
@@ -9,9 +10,12 @@ use cluster::SendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::keep::Keep;
 use crate::node::Node;
+use crate::outcomes::Outcomes;
 use crate::outgoing::{Outgoing, Reach};
 use crate::refusal::Refusal;
+use crate::storing::{Storing, UnderWay};
 use crate::whereabouts::{NotPosted, Whereabouts};
 
 /// A stream of publishes, or a single one.
@@ -19,6 +23,8 @@ pub(crate) struct Publisher {
     id: PublisherId,
     node: Arc<Node>,
     state: watch::Receiver<BrokerState>,
+    /// What is being stored.
+    storing: UnderWay,
 }
 
 /// Something in the broker's hands, until `deadline` at the latest.
@@ -40,12 +46,14 @@ pub(crate) struct Taken {
     pub(crate) reach: Reach,
     /// Whom it named.
     pub(crate) targets: Vec<String>,
+    /// What became of it in inboxes, if it was stored.
+    pub(crate) stored: Option<Outcomes>,
 }
 
 impl Publisher {
     pub(crate) fn new(id: PublisherId, node: Arc<Node>) -> Self {
         let state = node.broker.state();
-        Self { id, node, state }
+        Self { id, node, state, storing: UnderWay::default() }
     }
 
     /// Hands `outgoing` over, by what is known of its targets. While the broker is away it is waited for,
@@ -85,6 +93,16 @@ impl Publisher {
         }
     }
 
+    /// Has `keep` stored, behind what was given before for the same inboxes.
+    pub(crate) async fn store(
+        &mut self,
+        keep: Keep,
+        deadline: Instant,
+    ) -> Result<Storing, Refusal> {
+        let keeper = Arc::clone(self.node.keeper()?);
+        self.storing.begin(keeper, keep, deadline).await
+    }
+
     /// What the store says of the targets of these. It takes as long as the nodes need to be heard of.
     pub(crate) async fn ask(
         &self,
@@ -109,7 +127,7 @@ impl Handed {
     pub(crate) async fn confirmed(self) -> Result<Taken, Refusal> {
         let Self { id, confirm, reach, targets, deadline, state } = self;
         match timeout_at(deadline, confirm).await {
-            Ok(Ok(())) => Ok(Taken { id, reach, targets }),
+            Ok(Ok(())) => Ok(Taken { id, reach, targets, stored: None }),
             Ok(Err(error)) => Err(Refusal::of_confirm(error, id)),
             Err(_) => Err(unconfirmed(id, &state)),
         }

@@ -47,9 +47,28 @@ pub(crate) enum Refusal {
     /// The groups have more members than are sent to one by one.
     #[error("{0}")]
     TooManyMembers(String),
-    /// The store that says who is where, and which groups there are, does not answer.
+    /// A store that is needed (who is where, which groups there are, inboxes) does not answer.
     #[error("{0}")]
     StoreAway(String),
+    /// There are no inboxes, or what they are given would not be kept.
+    #[error("{0}")]
+    NotKept(String),
+    /// The store of inboxes is away, and may have the message, or some of it if it is for many.
+    #[error("{why}: the message may or may not be stored")]
+    StoreUnconfirmed {
+        /// What is known of the store.
+        why: String,
+        /// The message.
+        id: MessageId,
+    },
+    /// The store of inboxes is there, and has not stored the message for all in time.
+    #[error("{why}: the message may or may not be stored")]
+    StoreLate {
+        /// How far it has come.
+        why: String,
+        /// The message.
+        id: MessageId,
+    },
     /// The nodes were not told what they shall do, or maybe not.
     #[error("{0}")]
     Untold(String),
@@ -148,9 +167,10 @@ impl Refusal {
         match self {
             Self::Invalid { .. } => Outcome::invalid,
             Self::Unroutable(_) | Self::Unknown(_) => Outcome::unroutable,
-            Self::Refused(_) | Self::TooManyMembers(_) => Outcome::refused,
-            Self::Late(_) => Outcome::late,
+            Self::Refused(_) | Self::TooManyMembers(_) | Self::NotKept(_) => Outcome::refused,
+            Self::Late(_) | Self::StoreLate { .. } => Outcome::late,
             Self::Away(_)
+            | Self::StoreUnconfirmed { .. }
             | Self::AwayUnconfirmed { .. }
             | Self::StoreAway(_)
             | Self::Untold(_)
@@ -158,14 +178,20 @@ impl Refusal {
         }
     }
 
+    /// Whether the same may be taken later.
+    pub(crate) fn may_pass_later(&self) -> bool {
+        matches!(self.code(), Code::Unavailable | Code::DeadlineExceeded)
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Invalid { .. } => Code::InvalidArgument,
             Self::Unroutable(_) | Self::Unknown(_) => Code::NotFound,
-            Self::TooManyMembers(_) => Code::FailedPrecondition,
+            Self::TooManyMembers(_) | Self::NotKept(_) => Code::FailedPrecondition,
             Self::Refused(_) => Code::ResourceExhausted,
-            Self::Late(_) => Code::DeadlineExceeded,
+            Self::Late(_) | Self::StoreLate { .. } => Code::DeadlineExceeded,
             Self::Away(_)
+            | Self::StoreUnconfirmed { .. }
             | Self::AwayUnconfirmed { .. }
             | Self::StoreAway(_)
             | Self::Untold(_)
@@ -180,11 +206,15 @@ impl Refusal {
     /// The id of a message that may be there nonetheless.
     fn unconfirmed(&self) -> Option<MessageId> {
         match self {
-            Self::Late(id) | Self::AwayUnconfirmed { id, .. } => Some(*id),
+            Self::Late(id)
+            | Self::AwayUnconfirmed { id, .. }
+            | Self::StoreUnconfirmed { id, .. }
+            | Self::StoreLate { id, .. } => Some(*id),
             Self::Invalid { .. }
             | Self::Unroutable(_)
             | Self::Unknown(_)
             | Self::TooManyMembers(_)
+            | Self::NotKept(_)
             | Self::Refused(_)
             | Self::Away(_)
             | Self::StoreAway(_)
@@ -197,6 +227,19 @@ impl Refusal {
 impl From<Unavailable> for Refusal {
     fn from(error: Unavailable) -> Self {
         Self::StoreAway(error.to_string())
+    }
+}
+
+/// Of a call that changes nothing, or may be made again.
+impl From<inbox::Error> for Refusal {
+    fn from(error: inbox::Error) -> Self {
+        use inbox::Error;
+        let why = error.to_string();
+        match error {
+            Error::Unavailable(_) | Error::Unknown(_) => Self::StoreAway(why),
+            Error::NoSpace(_) => Self::Refused(why),
+            Error::NotDurable(_) | Error::Corrupt(_) => Self::NotKept(why),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A request on its way: from when it came to the broker's word on it.
+//! A request on its way: from when it came to the last word on it, the broker's or that of the store of inboxes.
 
 use std::sync::Arc;
 
@@ -7,25 +7,34 @@ use tokio::time::Instant;
 
 use crate::metrics::{Call, Outcome};
 use crate::node::{Crowded, Node};
-use crate::outgoing::Outgoing;
 use crate::publisher::{Handed, Publisher, Taken};
 use crate::refusal::Refusal;
+use crate::storing::Storing;
+use crate::wanted::Wanted;
 use crate::whereabouts::Whereabouts;
 
 /// See the module.
 pub(crate) struct Sending {
     since: Instant,
-    handed: Result<Handed, Refusal>,
+    on_its_way: Result<OnItsWay, Refusal>,
     call: Call,
     node: Arc<Node>,
     /// Its share of what may wait; none if it was refused before.
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// Who has the word on it.
+enum OnItsWay {
+    /// The broker.
+    Handed(Handed),
+    /// The store of inboxes.
+    Storing(Storing),
+}
+
 /// What was read of a request.
 pub(crate) struct Requested {
-    /// What it asks to send, if that can be.
-    pub(crate) outgoing: Result<Outgoing, Refusal>,
+    /// What it asks for, if that can be.
+    pub(crate) wanted: Result<Wanted, Refusal>,
     /// When it came.
     pub(crate) since: Instant,
     /// When it must be answered.
@@ -37,20 +46,20 @@ impl Sending {
     pub(crate) async fn single(
         node: &Arc<Node>,
         call: Call,
-        outgoing: Result<Outgoing, Refusal>,
+        wanted: Result<Wanted, Refusal>,
         deadline: Instant,
     ) -> Result<Taken, Refusal> {
         let since = Instant::now();
         let mut publisher = node.new_publisher();
-        let whereabouts = match &outgoing {
-            Ok(outgoing) => publisher.ask(&[outgoing], deadline).await,
-            Err(_) => Ok(Whereabouts::nowhere()),
+        let whereabouts = match &wanted {
+            Ok(Wanted::Live(outgoing)) => publisher.ask(&[outgoing], deadline).await,
+            Ok(Wanted::Stored(_)) | Err(_) => Ok(Whereabouts::nowhere()),
         };
-        let (outgoing, whereabouts) = match whereabouts {
-            Ok(whereabouts) => (outgoing, whereabouts),
+        let (wanted, whereabouts) = match whereabouts {
+            Ok(whereabouts) => (wanted, whereabouts),
             Err(refusal) => (Err(refusal), Whereabouts::nowhere()),
         };
-        let requested = Requested { outgoing, since, deadline };
+        let requested = Requested { wanted, since, deadline };
         let whereabouts = Arc::new(whereabouts);
         let sending =
             Self::begin(node, &mut publisher, call, requested, whereabouts, Crowded::Refuse);
@@ -66,26 +75,32 @@ impl Sending {
         whereabouts: Arc<Whereabouts>,
         crowded: Crowded,
     ) -> Self {
-        let Requested { outgoing, since, deadline } = requested;
-        let taken = match outgoing {
-            Ok(outgoing) => {
-                node.room(&outgoing, deadline, crowded).await.map(|room| (outgoing, room))
+        let Requested { wanted, since, deadline } = requested;
+        let taken = match wanted {
+            Ok(wanted) => {
+                let room = node.room(wanted.bytes(), deadline, crowded).await;
+                room.map(|room| (wanted, room))
             }
             Err(refusal) => Err(refusal),
         };
-        let (handed, room) = match taken {
-            Ok((outgoing, room)) => {
-                (publisher.hand_over(outgoing, whereabouts, deadline).await, Some(room))
+        let (on_its_way, room) = match taken {
+            Ok((Wanted::Live(outgoing), room)) => {
+                let handed = publisher.hand_over(outgoing, whereabouts, deadline).await;
+                (handed.map(OnItsWay::Handed), Some(room))
+            }
+            Ok((Wanted::Stored(keep), room)) => {
+                (publisher.store(keep, deadline).await.map(OnItsWay::Storing), Some(room))
             }
             Err(refusal) => (Err(refusal), None),
         };
-        Self { since, handed, call, node: Arc::clone(node), _room: room }
+        Self { since, on_its_way, call, node: Arc::clone(node), _room: room }
     }
 
-    /// The broker's word, counted.
+    /// The last word, counted.
     pub(crate) async fn confirmed(self) -> Result<Taken, Refusal> {
-        let confirmed = match self.handed {
-            Ok(handed) => handed.confirmed().await,
+        let confirmed = match self.on_its_way {
+            Ok(OnItsWay::Handed(handed)) => handed.confirmed().await,
+            Ok(OnItsWay::Storing(storing)) => storing.stored().await,
             Err(refusal) => Err(refusal),
         };
         let outcome = confirmed.as_ref().map_or_else(Refusal::outcome, |_| Outcome::confirmed);

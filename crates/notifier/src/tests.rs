@@ -35,6 +35,9 @@ async fn start() -> (Arc<FakeBroker>, Channel, oneshot::Sender<()>) {
         nodes: Arc::new(Nodes::of_sender(broker.clone(), store, PublisherId(u64::MAX))),
         access: Arc::new(Access::start(&access::Config::default(), &destinations).unwrap()),
         destinations,
+        dispatcher: None,
+        dispatches: false,
+        inbox: Default::default(),
     };
     let notifier = Notifier::bind(parts).await.unwrap();
     let url = format!("http://{}", notifier.address().unwrap());
@@ -54,8 +57,11 @@ async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatu
 async fn a_caller_learns_why_before_its_own_deadline_is_over() {
     let (_broker, channel, _stop) = start().await;
     let message = Message { body: Some(Body::Text("x".to_owned())), ..Message::default() };
-    let mut request =
-        Request::new(PublishRequest { destination: "/topic/a".to_owned(), message: Some(message) });
+    let mut request = Request::new(PublishRequest {
+        destination: "/topic/a".to_owned(),
+        message: Some(message),
+        ..Default::default()
+    });
     // A tenth of it is the answer's, and the client would say CANCELLED when it is over.
     request.set_timeout(Duration::from_secs(4));
     let status = NotificationsClient::new(channel).publish(request).await.unwrap_err();

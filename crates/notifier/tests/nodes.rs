@@ -85,6 +85,9 @@ impl Cluster {
             nodes,
             access: Arc::new(Access::start(&access::Config::default(), &destinations).unwrap()),
             destinations,
+            dispatcher: None,
+            dispatches: false,
+            inbox: Default::default(),
         };
         let notifier = Notifier::bind(parts).await.unwrap();
         let url = format!("http://{}", notifier.address().unwrap());
@@ -122,7 +125,7 @@ fn to_users(users: &[&str], body: &str) -> SendToUserRequest {
         users: users.iter().map(|user| (*user).to_owned()).collect(),
         destination: "/queue/news".to_owned(),
         message: text(body),
-        audience: None,
+        ..Default::default()
     }
 }
 
@@ -163,14 +166,14 @@ async fn a_send_reaches_the_nodes_of_its_targets_and_counts_them() {
         groups: vec!["dev".to_owned()],
         destination: "/queue/news".to_owned(),
         message: text("4"),
-        audience: None,
+        ..Default::default()
     };
     let sent = client.send_to_group(request).await.unwrap().into_inner();
     assert_eq!((sent.sessions, sent.nodes, sent.reached[0].sessions), (4, 2, 4));
     let request = SendToAllRequest {
         destination: "/queue/news".to_owned(),
         message: text("5"),
-        audience: None,
+        ..Default::default()
     };
     let sent = client.send_to_all(request).await.unwrap().into_inner();
     assert_eq!((sent.sessions, sent.nodes, sent.uncertain_nodes), (4, 2, 0));

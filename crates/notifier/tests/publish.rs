@@ -23,8 +23,11 @@ async fn a_message_reaches_a_topics_subscribers_with_all_that_it_carries() {
         body: Some(Body::Text("a;b".to_owned())),
         persistent: Some(false),
     };
-    let request =
-        PublishRequest { destination: "/topic/prices/eur".to_owned(), message: Some(message) };
+    let request = PublishRequest {
+        destination: "/topic/prices/eur".to_owned(),
+        message: Some(message),
+        ..Default::default()
+    };
     let answer = node.client.publish(request).await.unwrap().into_inner();
 
     let delivery = patiently(prices.next()).await.unwrap();
@@ -76,6 +79,7 @@ fn wrong() -> Vec<(PublishRequest, &'static str, &'static str)> {
     let with = |message: Message| PublishRequest {
         destination: "/topic/a".to_owned(),
         message: Some(Message { body: Some(Body::Text("x".to_owned())), ..message }),
+        ..Default::default()
     };
     let with_header = |name: &str, value: &str| {
         with(Message { headers: vec![header(name, value)], ..Message::default() })
@@ -134,7 +138,11 @@ fn wrong() -> Vec<(PublishRequest, &'static str, &'static str)> {
              `footbridge gateway`",
         ),
         (
-            PublishRequest { destination: "/topic/a".to_owned(), message: None },
+            PublishRequest {
+                destination: "/topic/a".to_owned(),
+                message: None,
+                ..Default::default()
+            },
             "message",
             "is missing",
         ),
@@ -142,6 +150,7 @@ fn wrong() -> Vec<(PublishRequest, &'static str, &'static str)> {
             PublishRequest {
                 destination: "/topic/a".to_owned(),
                 message: Some(Message::default()),
+                ..Default::default()
             },
             "message.body",
             "is missing: set text, bytes or json",

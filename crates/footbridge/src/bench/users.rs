@@ -238,12 +238,21 @@ impl<'a> Crowd<'a> {
                 Whom::Users => Box::pin(outflow.send(notifier, flowing, move |user, message| {
                     let users = names.get(user as usize).cloned().into_iter().collect();
                     let (destination, message) = (WITHIN_USER.to_owned(), Some(message));
-                    let to = SendToUserRequest { users, destination, message, audience: None };
+                    let to = SendToUserRequest {
+                        users,
+                        destination,
+                        message,
+                        ..SendToUserRequest::default()
+                    };
                     SendRequest { to: Some(To::Users(to)) }
                 })),
-                Whom::Topic => Box::pin(outflow.publish(notifier, flowing, move |_, message| {
-                    PublishRequest { destination: topic.clone(), message: Some(message) }
-                })),
+                Whom::Topic => {
+                    Box::pin(outflow.publish(notifier, flowing, move |_, message| PublishRequest {
+                        destination: topic.clone(),
+                        message: Some(message),
+                        ..PublishRequest::default()
+                    }))
+                }
             };
         let mut watch = tokio::time::interval(Duration::from_millis(200));
         let (mut last, mut last_change) = (Progress::default(), Instant::now());

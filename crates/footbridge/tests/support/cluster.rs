@@ -177,7 +177,7 @@ impl Service {
             sessions: owned(ids),
             destination: path.to_owned(),
             message: Some(text(body)),
-            audience: None,
+            ..SendToGroupRequest::default()
         };
         reach(self.notifications.send_to_session(request).await.unwrap().into_inner())
     }
@@ -188,7 +188,7 @@ impl Service {
             groups: owned(&[group]),
             destination: path.to_owned(),
             message: Some(text(body)),
-            audience: None,
+            ..SendToGroupRequest::default()
         };
         reach(self.notifications.send_to_group(request).await.unwrap().into_inner())
     }
@@ -220,7 +220,7 @@ pub(crate) fn to_users(users: &[&str], path: &str, body: &str) -> SendToUserRequ
         users: owned(users),
         destination: path.to_owned(),
         message: Some(text(body)),
-        audience: None,
+        ..SendToUserRequest::default()
     }
 }
 

@@ -95,10 +95,11 @@ impl<'l, 't> Line<'l, 't> {
                 None => return Ok(Appended::Full { count: self.count()? }),
             }
         }
-        let limit = self.now.saturating_add(span(self.config.ttl));
-        let expires = draft.expires_at.map_or(limit, |at| millis(at).min(limit));
         let deliver = draft.deliver_at.map_or(0, millis);
         let deliver = if deliver > self.now { deliver } else { 0 };
+        // It waits from when it is due.
+        let limit = deliver.max(self.now).saturating_add(span(self.config.ttl));
+        let expires = draft.expires_at.map_or(limit, |at| millis(at).min(limit));
         let record = Record::new(draft, self.now, expires, deliver);
         let id = u128::from(draft.id);
         if let Some(key) = &draft.key {

@@ -133,6 +133,11 @@ fn listed(record: &Record, seq: Option<u64>, status: Status) -> Listed {
     }
 }
 
+pub(super) fn epoch(transaction: &ReadTransaction, of: &[u8]) -> Result<u64, Error> {
+    let heads = transaction.open_table(HEADS)?;
+    Ok(heads.get(of)?.map_or(0, |head| read::<Head>(head.value()).epoch))
+}
+
 pub(super) fn count(transaction: &ReadTransaction, of: &[u8]) -> Result<Count, Error> {
     let heads = transaction.open_table(HEADS)?;
     let Some(head) = heads.get(of)?.map(|head| read::<Head>(head.value())) else {

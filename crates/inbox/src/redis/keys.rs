@@ -27,6 +27,9 @@ pub(super) const SHARDS: usize = 16;
 /// What an inbox consists of, in the order in which scripts get it.
 const PARTS: [&str; 13] = ["x", "e", "q", "w", "h", "b", "a", "t", "s", "y", "f", "c", "r"];
 
+/// Which of [`Keys::inbox`] is about the inbox.
+pub(super) const ABOUT: usize = 0;
+
 /// Which of [`Keys::inbox`] is sorted by number, by when it is due, and by when it failed.
 pub(super) const LINE: usize = 2;
 pub(super) const SCHEDULED: usize = 8;

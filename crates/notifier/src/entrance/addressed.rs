@@ -6,7 +6,9 @@ use broker::destination::{Kind, Verb};
 use broker::{Destination, Destinations, Message};
 use bytestring::ByteString;
 use cluster::{Content, Outbound};
+use humantime_serde::re::humantime;
 use presence::{GroupName, SessionId, UserName};
+use proto::v1::Durable;
 
 use super::outcome::{CORRELATION_ID, REPLY_TO};
 
@@ -19,15 +21,29 @@ const DESTINATION: &str = "destination";
 /// Says whom, where the key does not.
 const TO: &str = "to";
 
+/// Says that it is stored.
+const DURABLE: &str = "durable";
+
+/// Say how it is kept.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const TTL: &str = "ttl";
+const DELIVER_AT: &str = "deliver-at";
+const COLLAPSE_KEY: &str = "collapse-key";
+
 /// The headers that are between the service and this node.
 const OURS: [&str; 3] = [DESTINATION, REPLY_TO, CORRELATION_ID];
+
+/// Those that are so where it is stored.
+const OF_DURABLE: [&str; 5] = [DURABLE, IDEMPOTENCY_KEY, TTL, DELIVER_AT, COLLAPSE_KEY];
 
 /// A message to send.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Addressed {
     pub(crate) to: To,
-    /// For a group without a path.
+    /// For a group without a path, unless it is durable.
     pub(crate) outbound: Outbound,
+    /// How it is kept, if the service wants that.
+    pub(crate) durable: Option<Durable>,
 }
 
 /// Whom it is for.
@@ -53,6 +69,8 @@ pub(crate) enum Misaddressed {
     Name { kind: &'static str, why: String },
     #[error("the header destination {0}")]
     Path(String),
+    #[error("the header {header} {problem}")]
+    Durable { header: &'static str, problem: &'static str },
 }
 
 impl Addressed {
@@ -84,21 +102,61 @@ impl Addressed {
             "all" if name.is_empty() && !is_header && **key == *"all" => To::All,
             _ => return Err(nobody()),
         };
+        let durable = durable(header)?;
+        if durable.is_some() && matches!(to, To::Session(_)) {
+            let problem = "is not for a session, which has no inbox: name its user";
+            return Err(Misaddressed::Durable { header: DURABLE, problem });
+        }
         let path = match (&to, header(DESTINATION)) {
-            (To::Group(_), None) => ByteString::new(),
-            (To::Group(_), Some(_)) => {
+            (To::Group(_), None) if durable.is_none() => ByteString::new(),
+            (To::Group(_), Some(_)) if durable.is_none() => {
                 let why = "is not for groups, whose messages go to who is subscribed to the group: leave it out";
                 return Err(Misaddressed::Path(why.to_owned()));
             }
             (_, path) => path_of(path.map_or(USUAL_PATH, |path| &**path), destinations)?,
         };
-        let is_content = |name: &str| !(OURS.contains(&name) || is_header && name == TO);
+        let is_ours = |name: &str| {
+            OURS.contains(&name)
+                || is_header && name == TO
+                || durable.is_some() && OF_DURABLE.contains(&name)
+        };
+        let is_content = |name: &str| !is_ours(name) && name != DURABLE;
         let headers = message.headers.iter().filter(|(name, _)| is_content(name)).cloned();
         let content =
             Content { id: message.id, headers: headers.collect(), body: message.body.clone() };
         let persistent = message.persistent;
-        Ok(Self { to, outbound: Outbound { path, audience: Vec::new(), content, persistent } })
+        let outbound = Outbound { path, audience: Vec::new(), content, persistent };
+        Ok(Self { to, outbound, durable })
     }
+}
+
+/// How it is kept, if that is wanted.
+fn durable<'a>(
+    header: impl Fn(&str) -> Option<&'a ByteString>,
+) -> Result<Option<Durable>, Misaddressed> {
+    let wrong = |header, problem| Err(Misaddressed::Durable { header, problem });
+    match header(DURABLE).map(|text| &**text) {
+        None | Some("false") => return Ok(None),
+        Some("true") => {}
+        Some(_) => return wrong(DURABLE, "must be true or false"),
+    }
+    let text = |name| header(name).map(ToString::to_string).unwrap_or_default();
+    let ttl = match header(TTL).map(|text| humantime::parse_duration(text)) {
+        None => None,
+        Some(Ok(ttl)) => ttl.try_into().ok(),
+        Some(Err(_)) => return wrong(TTL, "is no time such as 90s, 1h or 7days"),
+    };
+    let deliver_at = match header(DELIVER_AT).map(|text| humantime::parse_rfc3339(text)) {
+        None => None,
+        Some(Ok(at)) => Some(at.into()),
+        Some(Err(_)) => return wrong(DELIVER_AT, "is no time such as 2030-01-31T08:00:00Z"),
+    };
+    Ok(Some(Durable {
+        idempotency_key: text(IDEMPOTENCY_KEY),
+        ttl,
+        deliver_at,
+        collapse_key: text(COLLAPSE_KEY),
+    }))
 }
 
 fn name_of<T, E: std::fmt::Display>(

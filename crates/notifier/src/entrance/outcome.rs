@@ -5,6 +5,8 @@ use broker::{Destination, Destinations, Message, MessageId};
 use bytestring::ByteString;
 use serde::Serialize;
 
+use crate::outcomes::Outcomes;
+
 /// Names the queue that the answer goes to.
 pub(crate) const REPLY_TO: &str = "reply-to";
 
@@ -25,6 +27,15 @@ pub(crate) enum Answer {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         uncounted: bool,
     },
+    /// The store of inboxes has it.
+    Stored {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_id: Option<String>,
+        stored: u64,
+        scheduled: u64,
+        known: u64,
+        full: u64,
+    },
     /// It never will be sent.
     Error { error: String },
 }
@@ -38,14 +49,21 @@ impl Answer {
         Self::Sent { message_id: None, sessions: 0, nodes: 0, uncertain_nodes, uncounted: true }
     }
 
+    pub(crate) fn stored(outcomes: Outcomes) -> Self {
+        let Outcomes { stored, scheduled, known, full, known_as, .. } = outcomes;
+        // The id of what was stored before, where nothing of this was.
+        let message_id = known_as.filter(|_| stored + scheduled == 0).map(|id| id.to_string());
+        Self::Stored { message_id, stored, scheduled, known, full }
+    }
+
     pub(crate) fn error(why: &impl std::fmt::Display) -> Self {
         Self::Error { error: why.to_string() }
     }
 
     /// The same, of the message that clients know by that id.
     pub(crate) fn of(mut self, id: MessageId) -> Self {
-        if let Self::Sent { message_id, .. } = &mut self {
-            *message_id = Some(id.to_string());
+        if let Self::Sent { message_id, .. } | Self::Stored { message_id, .. } = &mut self {
+            message_id.get_or_insert_with(|| id.to_string());
         }
         self
     }

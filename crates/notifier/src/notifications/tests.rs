@@ -45,6 +45,7 @@ fn request(text: &str) -> PublishRequest {
             body: Some(Body::Text(text.to_owned())),
             ..Default::default()
         }),
+        ..Default::default()
     }
 }
 

@@ -78,6 +78,9 @@ impl Node {
             nodes: nodes.clone(),
             access: Arc::new(Access::start(&access, &destinations).unwrap()),
             destinations,
+            dispatcher: None,
+            dispatches: false,
+            inbox: Default::default(),
         };
         let notifier = Notifier::bind(parts).await?;
         let address = notifier.address().unwrap();
@@ -131,7 +134,11 @@ pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
 
 pub(crate) fn request(destination: &str, body: Body) -> PublishRequest {
     let message = Message { body: Some(body), ..Message::default() };
-    PublishRequest { destination: destination.to_owned(), message: Some(message) }
+    PublishRequest {
+        destination: destination.to_owned(),
+        message: Some(message),
+        ..Default::default()
+    }
 }
 
 pub(crate) fn text(destination: &str, text: &str) -> PublishRequest {

@@ -23,12 +23,12 @@ fn names(names: &[&str]) -> Vec<String> {
 
 fn to_users(users: &[&str]) -> SendToUserRequest {
     let (destination, message) = ("/queue/news".to_owned(), message("hello"));
-    SendToUserRequest { users: names(users), destination, message, audience: None }
+    SendToUserRequest { users: names(users), destination, message, ..Default::default() }
 }
 
 fn to_group(groups: &[&str], destination: &str) -> SendToGroupRequest {
     let (destination, message) = (destination.to_owned(), message("hello"));
-    SendToGroupRequest { groups: names(groups), destination, message, audience: None }
+    SendToGroupRequest { groups: names(groups), destination, message, ..Default::default() }
 }
 
 fn audience(attributes: &[(&str, &str)]) -> Option<Audience> {
@@ -180,6 +180,7 @@ async fn a_send_to_all_says_how_many_there_are() {
         destination: "/topic/news".to_owned(),
         message: message("hello"),
         audience,
+        durable: None,
     };
     let sent = notifications.send_to_all(Request::new(request(None))).await.unwrap().into_inner();
     assert_eq!((sent.sessions, sent.nodes, sent.reached.len(), sent.uncounted), (3, 1, 0, false));
@@ -202,7 +203,8 @@ async fn publish_takes_users_sessions_and_groups_by_their_destinations() {
     let ann = fixture.session("a/b").await;
     let publish = async |destination: &str| {
         let destination = destination.to_owned();
-        let request = PublishRequest { destination, message: message("hello") };
+        let request =
+            PublishRequest { destination, message: message("hello"), ..Default::default() };
         notifications.publish(Request::new(request)).await.unwrap().into_inner().message_id
     };
     // The very first: no node has been heard of when it comes.
