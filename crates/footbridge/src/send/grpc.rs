@@ -39,6 +39,7 @@ pub(super) async fn send(
             let request = |body| PublishRequest {
                 destination: destination.clone(),
                 message: Some(with_body(&message, body)),
+                ..PublishRequest::default()
             };
             let call = async |requests| client.publish_stream(requests).await;
             let read = |answer: PublishStreamResponse| match answer.outcome {
@@ -139,15 +140,15 @@ impl Recipients {
         let (destination, message, audience) = (destination.to_owned(), Some(message), None);
         let to = match self.clone() {
             Self::Users(users) => {
-                To::Users(SendToUserRequest { users, destination, message, audience })
+                To::Users(SendToUserRequest { users, destination, message, audience, durable: None })
             }
             Self::Sessions(sessions) => {
                 To::Sessions(SendToSessionRequest { sessions, destination, message, audience })
             }
             Self::Groups(groups) => {
-                To::Groups(SendToGroupRequest { groups, destination, message, audience })
+                To::Groups(SendToGroupRequest { groups, destination, message, audience, durable: None })
             }
-            Self::All => To::All(SendToAllRequest { destination, message, audience }),
+            Self::All => To::All(SendToAllRequest { destination, message, audience, durable: None }),
         };
         SendRequest { to: Some(to) }
     }

@@ -177,7 +177,7 @@ impl Service {
             sessions: owned(ids),
             destination: path.to_owned(),
             message: Some(text(body)),
-            ..SendToGroupRequest::default()
+            ..SendToSessionRequest::default()
         };
         reach(self.notifications.send_to_session(request).await.unwrap().into_inner())
     }
