@@ -139,16 +139,26 @@ impl Recipients {
     fn request(&self, destination: &str, message: Message) -> SendRequest {
         let (destination, message, audience) = (destination.to_owned(), Some(message), None);
         let to = match self.clone() {
-            Self::Users(users) => {
-                To::Users(SendToUserRequest { users, destination, message, audience, durable: None })
-            }
+            Self::Users(users) => To::Users(SendToUserRequest {
+                users,
+                destination,
+                message,
+                audience,
+                durable: None,
+            }),
             Self::Sessions(sessions) => {
                 To::Sessions(SendToSessionRequest { sessions, destination, message, audience })
             }
-            Self::Groups(groups) => {
-                To::Groups(SendToGroupRequest { groups, destination, message, audience, durable: None })
+            Self::Groups(groups) => To::Groups(SendToGroupRequest {
+                groups,
+                destination,
+                message,
+                audience,
+                durable: None,
+            }),
+            Self::All => {
+                To::All(SendToAllRequest { destination, message, audience, durable: None })
             }
-            Self::All => To::All(SendToAllRequest { destination, message, audience, durable: None }),
         };
         SendRequest { to: Some(to) }
     }
