@@ -35,6 +35,8 @@ mod entrance;
 #[cfg(test)]
 mod fake_broker;
 #[cfg(test)]
+mod fake_inbox;
+#[cfg(test)]
 mod fixture;
 mod groups;
 mod health;
