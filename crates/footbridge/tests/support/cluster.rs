@@ -169,7 +169,7 @@ impl Service {
             sessions: owned(ids),
             destination: path.to_owned(),
             message: Some(text(body)),
-            ..SendToGroupRequest::default()
+            audience: None,
         };
         reach(self.notifications.send_to_session(request).await.unwrap().into_inner())
     }
