@@ -265,9 +265,9 @@ async fn a_certificate_opens_what_the_roles_of_its_names_may_call() {
     let files = Files::new();
     let node = Node::start_guarded(files.config(), access()).await.unwrap();
     for (common, names, expected) in [
-        ("boss", &[][..], 22),
-        ("orders", &["orders.internal"], 7),
-        ("orders.internal", &["else.internal"], 7),
+        ("boss", &[][..], 30),
+        ("orders", &["orders.internal"], 8),
+        ("orders.internal", &["else.internal"], 8),
         ("nobody", &["nobody.internal"], 0),
     ] {
         let channel = files.channel(&node, Some(files.certify(common, names)));
