@@ -17,7 +17,7 @@ use gateway::application::CallError;
 use proto::v1::application_client::ApplicationClient;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, ConnectError, Request, Response, Status};
+use tonic::{Code, ConnectError, Request, Response, Status, TimeoutExpired};
 
 use crate::address::Address;
 use crate::config::{Config, Invalid, RouteConfig};
@@ -118,8 +118,23 @@ fn is_unreached(status: &Status) -> bool {
     chain(status).any(|error| error.is::<ConnectError>())
 }
 
+/// Whether the service has not said so: the connection broke, it was reset, or somebody between answered
+/// without gRPC. tonic gives that codes of its own, such as PERMISSION_DENIED for an HTTP status of 403, and
+/// in the latter case nothing but its words tells.
+fn is_made_up(status: &Status) -> bool {
+    const WORDS: [&str; 2] =
+        ["grpc-status header missing", "protocol error: missing grpc-status trailer"];
+    status.source().is_some() || WORDS.iter().any(|words| status.message().starts_with(words))
+}
+
 /// What a status means to the client that asked. What is the service's own fault is logged, not told.
 fn of_status(status: Status, address: &str) -> CallError {
+    if is_made_up(&status) {
+        let (code, error) = (status.code(), told(&status));
+        tracing::warn!(address, %code, error, "an application did not answer a call");
+        let is_late = chain(&status).any(|error| error.is::<TimeoutExpired>());
+        return if is_late { CallError::TimedOut } else { CallError::Unavailable };
+    }
     let code = match status.code() {
         Code::Unimplemented => {
             return CallError::NoHandler { destination: ByteString::new(), hint: "" };
@@ -145,10 +160,8 @@ fn of_status(status: Status, address: &str) -> CallError {
         Code::DeadlineExceeded | Code::Cancelled => return CallError::TimedOut,
         code => {
             tracing::warn!(address, %code, error = told(&status), "an application failed");
-            // One with a cause was made here: the connection broke.
             return match code {
                 Code::Unavailable => CallError::Unavailable,
-                _ if status.source().is_some() => CallError::Unavailable,
                 _ => CallError::Failed,
             };
         }

@@ -26,8 +26,9 @@ use crate::queue::{Kind, Queue};
 use crate::replies::Replies;
 use crate::wire;
 
-/// By which these calls are known to the broker; sessions count from 0.
-const PUBLISHER: PublisherId = PublisherId(u64::MAX);
+/// By which these calls are known to the broker. Sessions and callers are numbered from below; above are
+/// those of what nodes say of themselves, of who comes and goes, and of the notifier's answers.
+const PUBLISHER: PublisherId = PublisherId(u64::MAX - 3);
 
 /// The services behind the prefixes.
 pub struct Routes {

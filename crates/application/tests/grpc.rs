@@ -19,6 +19,7 @@ use proto::v1::message::Body;
 use proto::v1::*;
 use serde_json::json;
 use support::{call, caller, routes, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc};
@@ -355,13 +356,55 @@ async fn who_does_not_speak_grpc_is_no_service() {
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             let answer = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\nsecret";
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, answer).await;
+            let _ = socket.write_all(answer).await;
         }
     });
     let error = soon(routes.message(call("x", ""))).await.unwrap_err();
     let known = [CallError::Unavailable, CallError::Failed, CallError::TimedOut];
     assert!(known.contains(&error), "{error:?}");
     assert!(!error.to_string().contains("secret") && !error.to_string().contains("127."));
+}
+
+/// Speaks HTTP/2 as far as to answer the first request with one frame of that type.
+async fn answer_with(listener: TcpListener, kind: u8, flags: u8, payload: Vec<u8>) {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+    let (mut socket, _) = listener.accept().await.unwrap();
+    socket.write_all(&[SETTINGS, ACK].concat()).await.unwrap();
+    socket.read_exact(&mut [0; 24]).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        socket.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        // HEADERS.
+        if head[3] == 1 {
+            let length = u8::try_from(payload.len()).unwrap();
+            let frame = [&[0, 0, length, kind, flags], &head[5..], &payload].concat();
+            socket.write_all(&frame).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_between_answers_is_not_taken_for_the_services_word() {
+    // An HTTP status and no more: 404 and 400; and RST_STREAM with CANCEL, ENHANCE_YOUR_CALM and
+    // INADEQUATE_SECURITY.
+    for (kind, flags, payload) in [
+        (1, 5, vec![0x8d]),
+        (1, 5, vec![0x8c]),
+        (3, 0, vec![0, 0, 0, 0x8]),
+        (3, 0, vec![0, 0, 0, 0xb]),
+        (3, 0, vec![0, 0, 0, 0xc]),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let routes = routes(&route("/app", &[url], ""));
+        let answering = tokio::spawn(answer_with(listener, kind, flags, payload.clone()));
+        let error = soon(routes.message(call("x", ""))).await.unwrap_err();
+        assert_eq!(error, CallError::Unavailable, "{kind} {payload:?}");
+        answering.abort();
+    }
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ impl NodeQueue {
                 }
                 Err(Failure::Refused(why)) => {
                     tracing::warn!(queue = name, why, "a queue of this node's is gone");
-                    self.status.gap();
+                    self.status.lost(self.collected);
                     self.declared = false;
                 }
                 Err(lost) => return Err(lost),
@@ -227,7 +227,7 @@ impl NodeQueue {
         if let Err(Failure::Lost(why)) = self.declarations.perform(link, delete).await {
             return Err(Failure::Lost(why));
         }
-        self.status.gap();
+        self.status.lost(self.collected);
         self.declared = false;
         // Not once more in this row.
         self.unreadable += 1;

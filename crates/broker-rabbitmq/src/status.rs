@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::names::Collected;
+
 /// How often [`Status::away`] looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -43,6 +45,7 @@ struct Parts {
     topic_queue: Link,
     letter_queue: Link,
     gaps: u64,
+    lapses: u64,
 }
 
 impl Status {
@@ -57,6 +60,7 @@ impl Status {
             // Most processes never need one, and who does waits for it.
             letter_queue: Link::Up,
             gaps: 0,
+            lapses: 0,
         };
         let state = watch::Sender::new(parts.state());
         Self { parts: Mutex::new(parts), state }
@@ -74,6 +78,14 @@ impl Status {
     /// Says that topic messages may have been missed.
     pub(crate) fn gap(&self) {
         self.change(|parts| parts.gaps += 1);
+    }
+
+    /// Says that a queue of the node's is lost, with what it held.
+    pub(crate) fn lost(&self, collected: Collected) {
+        self.change(|parts| {
+            parts.gaps += 1;
+            parts.lapses += u64::from(collected == Collected::Letters);
+        });
     }
 
     /// Whether RabbitMQ has said that it takes no publishes.
@@ -137,7 +149,7 @@ impl Parts {
             .find(|link| matches!(link, Link::Down(_)))
             .or_else(|| all.iter().find(|link| matches!(link, Link::Blocked(_))));
         let link = worst.map_or(Link::Up, |link| (**link).clone());
-        BrokerState { link, gaps: self.gaps }
+        BrokerState { link, gaps: self.gaps, lapses: self.lapses }
     }
 }
 
@@ -175,6 +187,16 @@ mod tests {
         };
         let ((), gone) = tokio::join!(away, back);
         assert!(since.elapsed() >= gone - since + 4 * LOOK, "{:?}", since.elapsed());
+    }
+
+    #[test]
+    fn a_queue_that_is_lost_is_a_gap_and_one_of_letters_a_lapse_too() {
+        let status = Status::new();
+        let told = || (status.subscribe().borrow().gaps, status.subscribe().borrow().lapses);
+        status.lost(Collected::Topics);
+        assert_eq!(told(), (1, 0));
+        status.lost(Collected::Letters);
+        assert_eq!(told(), (2, 1));
     }
 
     #[test]

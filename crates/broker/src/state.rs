@@ -1,4 +1,4 @@
-//! Whether the broker can be reached, and whether topic messages may have been missed.
+//! Whether the broker can be reached, and whether messages may have been missed.
 
 /// A broker's state, as [`Broker::state`](crate::Broker::state) shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -7,6 +7,9 @@ pub struct BrokerState {
     pub link: Link,
     /// How often, since start, topic messages may have been missed. Each increase is one gap.
     pub gaps: u64,
+    /// How often, since start, what nodes have among themselves ([`internal`](crate::internal)) may have
+    /// been missed, even what was persistent.
+    pub lapses: u64,
 }
 
 /// The way to the broker.
@@ -23,6 +26,6 @@ pub enum Link {
 impl BrokerState {
     /// Up, with no gap so far.
     pub fn up() -> Self {
-        Self { link: Link::Up, gaps: 0 }
+        Self { link: Link::Up, gaps: 0, lapses: 0 }
     }
 }

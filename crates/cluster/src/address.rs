@@ -44,6 +44,11 @@ pub(crate) fn roster() -> Destination {
     exact(NODES, ByteString::from_static(ROSTER))
 }
 
+/// What comes for that process from itself.
+pub(crate) fn calls(boot: Boot) -> Destination {
+    exact(NODES, format!("call.{boot}").into())
+}
+
 /// Where nodes tell that something of that kind happened.
 pub(crate) fn event(kind: &'static str) -> Destination {
     exact(EVENTS, ByteString::from_static(kind))

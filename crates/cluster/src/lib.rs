@@ -24,6 +24,8 @@
 mod address;
 mod dispatcher;
 pub mod events;
+mod heard_of_us;
+mod hearing;
 mod inlet;
 mod letter;
 mod nodes;

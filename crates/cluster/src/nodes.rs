@@ -4,13 +4,24 @@
 //! - A node is known from its first announcement until it has been silent for [`SILENCE`], or said
 //!   good-bye. The time in which the broker is away, and a while after, does not count as silence.
 //! - What a node announces last is confirmed by the broker before [`Nodes::announce`] returns.
-//! - Who has just begun to listen does not know all nodes yet: [`Nodes::settled`] returns once it does.
+//! - What was heard is acted on only while it is recent: a process that may not have heard what others
+//!   announced takes each to have said what is safe ([`Nodes::announcements`]).
+//! - Who relies on it that others act on an announcement waits for as long as they may act on an older one
+//!   ([`Nodes::announce_unsynced`]).
+//!
+//! Two pauses are beyond this: that of a process between its decision where a letter goes and the
+//! publish, if it is longer than `TAKES_EFFECT - TRUST`, and that of a machine whose monotonic clock
+//! stands still meanwhile.
+//!
+//! Not here: the rules of time (`hearing`, `heard_of_us`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, Link, Message, PublisherId, SubscribeRequest, Subscription};
-use bytes::Bytes;
+use broker::{
+    Broker, Delivery, Link, Message, PublisherId, SubscribeError, SubscribeRequest, Subscription,
+};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use presence::{ANNOUNCE_EVERY, Announcement, Boot, Presence, Roster};
 use tokio::sync::watch;
@@ -18,62 +29,61 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::address;
+use crate::heard_of_us::HeardOfUs;
+use crate::hearing::{CALL_EVERY, Hearing, TAKES_EFFECT};
 use crate::letter::Letter;
 
 /// How long a node may be silent: five announcements.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// How long after an outage silence does not count: others connect again at pauses of their own, of up
-/// to 5 s.
-const RETURN: Duration = Duration::from_secs(10);
-
-/// How long one must listen to have heard of every node that is there.
-const SETTLING: Duration = Duration::from_secs(3);
-
-/// How many announcements may wait to be heard.
+/// How many announcements may wait to be heard, and how many calls.
 const BACKLOG: u16 = 1024;
 
 /// How long an announcement may take, and a subscription be waited for, before it is tried again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long is waited for a call to come back before all nodes are reckoned with. Once that was in vain
+/// nobody waits until one has come back.
+const WAIT: Duration = Duration::from_secs(2);
+
 /// The nodes of a cluster, as one process knows them.
 pub struct Nodes {
     broker: Arc<dyn Broker>,
     presence: Arc<dyn Presence>,
-    /// What this process announces of itself; nothing where it holds no sessions.
-    announced: Announced,
+    /// As whom this process announces itself and calls.
+    publisher: PublisherId,
+    role: Role,
+    begun: Instant,
+    draining: watch::Sender<bool>,
     /// Held for a few instructions.
     roster: Mutex<Roster>,
     /// Held for a few instructions.
     hearing: Mutex<Hearing>,
     /// Held for a few instructions.
     heard_of_us: Mutex<HeardOfUs>,
-    settled: watch::Sender<bool>,
+    ear: watch::Sender<Ear>,
 }
 
-/// A clock that runs while others can be heard.
-struct Hearing {
-    begun: Instant,
-    looked: Instant,
-    /// How long they could be, since the beginning.
-    heard: Duration,
-    /// Silence counts from here.
-    counts_from: Instant,
+/// What a process is among the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It only sends.
+    Sender,
+    /// It holds sessions, and sends.
+    Gateway,
+    /// There are no others.
+    Alone,
 }
 
-/// What the others believe of this process, as far as that is certain.
-#[derive(Default)]
-struct HeardOfUs {
-    /// Counts announcements, from the first attempt on.
-    attempts: u64,
-    /// The last one, if it is confirmed and none was begun after it.
-    last: Option<Announcement>,
-}
-
-/// What a process says of itself.
-enum Announced {
-    Nothing,
-    Gateway { publisher: PublisherId, draining: watch::Sender<bool> },
+/// Whether it is worth waiting to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ear {
+    /// It has not heard of everybody yet.
+    New,
+    /// It hears, or will soon.
+    Hears,
+    /// It was waited for in vain.
+    Deaf,
 }
 
 /// An announcement that the broker did not confirm.
@@ -82,19 +92,22 @@ enum Announced {
 pub struct Unheard(pub String);
 
 impl Nodes {
-    /// For a process that holds sessions, and publishes as `publisher`.
+    /// For a process that holds sessions, and says how it is as `publisher`.
     pub fn of_gateway(
         broker: Arc<dyn Broker>,
         presence: Arc<dyn Presence>,
         publisher: PublisherId,
     ) -> Self {
-        let announced = Announced::Gateway { publisher, draining: watch::Sender::new(false) };
-        Self::new(broker, presence, announced)
+        Self::new(broker, presence, publisher, Role::Gateway)
     }
 
-    /// For one that only sends.
-    pub fn of_sender(broker: Arc<dyn Broker>, presence: Arc<dyn Presence>) -> Self {
-        Self::new(broker, presence, Announced::Nothing)
+    /// For one that only sends, and calls to itself as `publisher`.
+    pub fn of_sender(
+        broker: Arc<dyn Broker>,
+        presence: Arc<dyn Presence>,
+        publisher: PublisherId,
+    ) -> Self {
+        Self::new(broker, presence, publisher, Role::Sender)
     }
 
     /// For a process that is the whole cluster: both of the above, and there is nobody to wait for.
@@ -103,22 +116,29 @@ impl Nodes {
         presence: Arc<dyn Presence>,
         publisher: PublisherId,
     ) -> Self {
-        let alone = Self::of_gateway(broker, presence, publisher);
-        let itself = alone.announcement(false);
-        alone.roster.lock().hear(itself, Instant::now().into_std());
-        alone.settled.send_replace(true);
+        let alone = Self::new(broker, presence, publisher, Role::Alone);
+        alone.roster.lock().hear(alone.announcement(), alone.begun.into_std());
         alone
     }
 
-    fn new(broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, announced: Announced) -> Self {
+    fn new(
+        broker: Arc<dyn Broker>,
+        presence: Arc<dyn Presence>,
+        publisher: PublisherId,
+        role: Role,
+    ) -> Self {
+        let begun = Instant::now();
         Self {
             broker,
             presence,
-            announced,
+            publisher,
+            role,
+            begun,
+            draining: watch::Sender::new(false),
             roster: Mutex::new(Roster::new(SILENCE)),
-            hearing: Mutex::new(Hearing::new(Instant::now())),
+            hearing: Mutex::new(Hearing::new(begun)),
             heard_of_us: Mutex::default(),
-            settled: watch::Sender::new(false),
+            ear: watch::Sender::new(Ear::New),
         }
     }
 
@@ -131,15 +151,38 @@ impl Nodes {
         }
     }
 
-    /// Returns once every node that is there has been heard of.
-    pub async fn settled(&self) {
+    /// Returns once this process has heard of every node that is there, and what they said lately; or
+    /// once it does not seem that it will.
+    pub async fn heard(&self) {
+        if self.is_sure() {
+            return;
+        }
+        let mut ear = self.ear.subscribe();
         // An error cannot be: the sender is here.
-        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+        let _ = ear.wait_for(|ear| *ear != Ear::New).await;
+        let sure = async { while !self.is_sure() && ear.changed().await.is_ok() {} };
+        if *self.ear.borrow() == Ear::Hears && tokio::time::timeout(WAIT, sure).await.is_err() {
+            tracing::warn!(
+                "what the others said lately has not come here: all of them are sent to"
+            );
+            self.ear.send_replace(Ear::Deaf);
+        }
     }
 
-    /// What the nodes say of themselves now.
+    /// Whether what was heard may be acted on.
+    fn is_sure(&self) -> bool {
+        self.role == Role::Alone || self.hearing.lock().is_sure(Instant::now())
+    }
+
+    /// What the nodes say of themselves now. While this process may not have heard it, any of them may
+    /// have sessions that the store does not know, and so it is taken to have said.
     pub fn announcements(&self) -> Vec<Announcement> {
-        self.roster.lock().announcements().cloned().collect()
+        let is_sure = self.is_sure();
+        let mut announcements: Vec<_> = self.roster.lock().announcements().cloned().collect();
+        if !is_sure {
+            announcements.iter_mut().for_each(|announcement| announcement.registered = None);
+        }
+        announcements
     }
 
     /// The node whose sessions' ids begin so.
@@ -147,54 +190,53 @@ impl Nodes {
         self.roster.lock().by_name(node_name)
     }
 
-    /// Says how this node is, and returns once the broker has it: from then on whoever sends knows.
+    /// Says how this node is, and returns once the broker has it: from then on whoever hears anything of
+    /// it knows, and soon everybody who sends acts on it ([`TAKES_EFFECT`]).
     ///
     /// # Errors
     /// When the broker did not confirm it.
     pub async fn announce(&self) -> Result<(), Unheard> {
-        let Announced::Gateway { publisher, draining } = &self.announced else { return Ok(()) };
-        let announcement = self.announcement(*draining.borrow());
-        let attempt = {
-            let mut heard = self.heard_of_us.lock();
-            (heard.attempts, heard.last) = (heard.attempts + 1, None);
-            heard.attempts
-        };
-        self.say(*publisher, &Letter::Announcement(announcement.clone())).await?;
-        let mut heard = self.heard_of_us.lock();
-        if heard.attempts == attempt {
-            heard.last = Some(announcement);
+        if self.role == Role::Sender {
+            return Ok(());
         }
+        let announcement = self.announcement();
+        let is_complete = announcement.registered.is_some();
+        let attempt = self.heard_of_us.lock().begins(is_complete);
+        // That the store is silent for no reason must outlast the broker as well.
+        self.say(&Letter::Announcement(announcement), !is_complete).await?;
+        self.heard_of_us.lock().is_confirmed(attempt, Instant::now());
         Ok(())
     }
 
-    /// Returns once everybody who sends knows that sessions of this node may not stand in the store. Many
-    /// may ask at once: what the others know already is not said again.
+    /// Returns once everybody who sends acts on it that sessions of this node may not stand in the store,
+    /// or once they do. Many may ask at once: what the others know already is not said again.
     ///
     /// # Errors
     /// As [`announce`](Self::announce).
     pub async fn announce_unsynced(&self) -> Result<(), Unheard> {
-        if let Some(heard) = &self.heard_of_us.lock().last
-            && heard.registered.is_none()
-            && self.presence.state().borrow().registered.is_none()
-        {
-            return Ok(());
+        let is_complete = || self.presence.state().borrow().registered.is_some();
+        while self.role != Role::Alone && !is_complete() {
+            let since = self.heard_of_us.lock().incomplete_since(Instant::now());
+            match since.map(|since| since + TAKES_EFFECT) {
+                None => self.announce().await?,
+                Some(in_effect) if in_effect <= Instant::now() => break,
+                Some(in_effect) => tokio::time::sleep_until(in_effect).await,
+            }
         }
-        self.announce().await
+        Ok(())
     }
 
-    fn announcement(&self, draining: bool) -> Announcement {
+    fn announcement(&self) -> Announcement {
         Announcement {
             boot: self.presence.boot(),
             registered: self.presence.state().borrow().registered.clone(),
-            draining,
+            draining: *self.draining.borrow(),
         }
     }
 
     /// Says that this node takes no new sessions.
     pub fn drain(&self) {
-        if let Announced::Gateway { draining, .. } = &self.announced {
-            draining.send_replace(true);
-        }
+        self.draining.send_replace(true);
     }
 
     /// Says that this node ends.
@@ -202,18 +244,19 @@ impl Nodes {
     /// # Errors
     /// When the broker did not confirm it: the node is known until it has been silent for long enough.
     pub async fn good_bye(&self) -> Result<(), Unheard> {
-        let Announced::Gateway { publisher, .. } = &self.announced else { return Ok(()) };
-        self.say(*publisher, &Letter::GoodBye(self.presence.boot())).await
+        if self.role == Role::Sender {
+            return Ok(());
+        }
+        self.say(&Letter::GoodBye(self.presence.boot()), false).await
     }
 
-    async fn say(&self, publisher: PublisherId, letter: &Letter) -> Result<(), Unheard> {
-        let message = Message::new(address::roster(), letter.write());
+    async fn say(&self, letter: &Letter, persistent: bool) -> Result<(), Unheard> {
+        let mut message = Message::new(address::roster(), letter.write());
+        message.persistent = persistent;
         let said = async {
-            let confirm = self.broker.publish(publisher, message).await;
-            confirm
-                .map_err(|error| Unheard(error.to_string()))?
-                .await
-                .map_err(|error| Unheard(error.to_string()))
+            let confirm = self.broker.publish(self.publisher, message).await;
+            let confirm = confirm.map_err(|error| Unheard(error.to_string()))?;
+            confirm.await.map_err(|error| Unheard(error.to_string()))
         };
         match tokio::time::timeout(PATIENCE, said).await {
             Ok(said) => said,
@@ -223,10 +266,10 @@ impl Nodes {
 
     /// Announces now and then, and whenever something changes.
     async fn keep_announcing(&self) {
-        let Announced::Gateway { draining, .. } = &self.announced else {
+        if self.role == Role::Sender {
             return std::future::pending().await;
-        };
-        let (mut state, mut draining) = (self.presence.state(), draining.subscribe());
+        }
+        let (mut state, mut draining) = (self.presence.state(), self.draining.subscribe());
         loop {
             if let Err(error) = self.announce().await {
                 tracing::debug!(%error, "not announced");
@@ -241,9 +284,14 @@ impl Nodes {
 
     async fn listen(&self) {
         loop {
-            let request = SubscribeRequest::new(address::roster(), BACKLOG);
-            match self.broker.subscribe(request).await {
-                Ok(subscription) => self.hear(subscription).await,
+            match self.subscribe().await {
+                Ok((roster, calls)) => {
+                    self.hearing.lock().begins(Instant::now());
+                    tokio::select! {
+                        () = self.hear(roster, calls) => {}
+                        () = self.keep_calling() => {}
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot hear of the other nodes");
                     tokio::time::sleep(PATIENCE).await;
@@ -252,38 +300,86 @@ impl Nodes {
         }
     }
 
-    /// Hears announcements until the subscription ends.
-    async fn hear(&self, mut subscription: Subscription) {
-        let state = self.broker.state();
-        let mut look = tokio::time::interval(ANNOUNCE_EVERY / 2);
+    async fn subscribe(&self) -> Result<(Subscription, Subscription), SubscribeError> {
+        let roster = SubscribeRequest::new(address::roster(), BACKLOG);
+        let calls = SubscribeRequest::new(address::calls(self.presence.boot()), BACKLOG);
+        Ok((self.broker.subscribe(roster).await?, self.broker.subscribe(calls).await?))
+    }
+
+    /// Calls to itself, now and then and as soon as the broker is back.
+    async fn keep_calling(&self) {
+        let mut state = self.broker.state();
         loop {
-            let delivery = tokio::select! {
-                delivery = subscription.next() => match delivery {
-                    Some(delivery) => Some(delivery),
-                    None => return,
-                },
-                _ = look.tick() => None,
-            };
-            let is_up = state.borrow().link == Link::Up;
-            let heard = self.hearing.lock().now(Instant::now(), is_up);
-            if let Some(delivery) = delivery {
-                self.read(delivery.message.body.clone(), heard);
+            if state.borrow_and_update().link == Link::Up {
+                let sent = self.begun.elapsed().as_micros();
+                let message = Message::new(address::calls(self.presence.boot()), sent.to_string());
+                if let Err(error) = self.broker.publish(self.publisher, message).await {
+                    tracing::debug!(%error, "this node cannot call to itself");
+                }
             }
-            for boot in self.roster.lock().expire(heard) {
-                tracing::info!(node = %boot, "a node has been silent for too long");
-            }
-            if self.hearing.lock().heard >= SETTLING {
-                self.settled.send_if_modified(|settled| !std::mem::replace(settled, true));
+            tokio::select! {
+                () = tokio::time::sleep(CALL_EVERY) => {}
+                _ = state.changed() => {}
             }
         }
     }
 
-    /// Reads what was said at `now`, on the clock of hearing.
-    fn read(&self, body: Bytes, now: std::time::Instant) {
-        match Letter::read(body) {
+    /// Hears announcements and calls until a subscription ends.
+    async fn hear(&self, mut roster: Subscription, mut calls: Subscription) {
+        let state = self.broker.state();
+        let mut lapses = state.borrow().lapses;
+        loop {
+            let (said, call) = tokio::select! {
+                said = roster.next() => (said, None),
+                call = calls.next() => (None, call),
+            };
+            let Some(call) = call else {
+                let Some(said) = said else { return };
+                self.read(&said);
+                continue;
+            };
+            // What came before the call is there by now, and may wait in the other subscription.
+            let mut waiting = std::iter::from_fn(|| {
+                tokio::task::unconstrained(roster.next()).now_or_never().flatten()
+            });
+            waiting.by_ref().take(BACKLOG.into()).for_each(|delivery| self.read(&delivery));
+            let before = std::mem::replace(&mut lapses, state.borrow().lapses);
+            self.called(&call, lapses != before);
+        }
+    }
+
+    /// A call came back.
+    fn called(&self, call: &Delivery, has_missed: bool) {
+        let body = std::str::from_utf8(&call.message.body).ok();
+        let sent = body.and_then(|sent| sent.parse().ok()).map(Duration::from_micros);
+        let Some(sent) = sent.and_then(|sent| self.begun.checked_add(sent)) else {
+            tracing::warn!("somebody else calls to this node");
+            return;
+        };
+        let clock = {
+            let mut hearing = self.hearing.lock();
+            if has_missed {
+                hearing.missed();
+            }
+            let now = Instant::now();
+            // Nobody can send in the future.
+            hearing.came_back(now.min(sent), now);
+            hearing.clock()
+        };
+        for boot in self.roster.lock().expire(clock) {
+            tracing::info!(node = %boot, "a node has been silent for too long");
+        }
+        if self.is_sure() {
+            self.ear.send_replace(Ear::Hears);
+        }
+    }
+
+    /// Reads what another said.
+    fn read(&self, delivery: &Delivery) {
+        match Letter::read(delivery.message.body.clone()) {
             Ok(Letter::Announcement(announcement)) => {
-                let boot = announcement.boot;
-                if self.roster.lock().hear(announcement, now) {
+                let (boot, clock) = (announcement.boot, self.hearing.lock().clock());
+                if self.roster.lock().hear(announcement, clock) {
                     tracing::debug!(node = %boot, "a node says something new of itself");
                 }
             }
@@ -296,39 +392,5 @@ impl Nodes {
     }
 }
 
-impl Hearing {
-    fn new(now: Instant) -> Self {
-        Self { begun: now, looked: now, heard: Duration::ZERO, counts_from: now }
-    }
-
-    /// The time on this clock.
-    fn now(&mut self, now: Instant, can_hear: bool) -> std::time::Instant {
-        if !can_hear {
-            self.counts_from = now + RETURN;
-        }
-        let from = self.looked.max(self.counts_from);
-        self.heard += now.saturating_duration_since(from);
-        self.looked = now;
-        (self.begun + self.heard).into_std()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_does_not_pass_while_nobody_can_be_heard() {
-        let second = Duration::from_secs(1);
-        let begun = Instant::now();
-        let mut hearing = Hearing::new(begun);
-        let passed = |time: std::time::Instant| time - begun.into_std();
-        assert_eq!(passed(hearing.now(begun + 2 * second, true)), 2 * second);
-        assert_eq!(passed(hearing.now(begun + 3 * second, false)), 2 * second);
-        assert_eq!(passed(hearing.now(begun + 60 * second, false)), 2 * second);
-        // Back, but others may not be yet.
-        assert_eq!(passed(hearing.now(begun + 61 * second, true)), 2 * second);
-        assert_eq!(passed(hearing.now(begun + 70 * second, true)), 2 * second);
-        assert_eq!(passed(hearing.now(begun + 73 * second, true)), 5 * second);
-    }
-}
+mod tests;

@@ -111,11 +111,19 @@ impl Router {
         self.to_found(publisher, users, answer.as_ref(), outbound).await
     }
 
-    /// Where `users` are; none if the store does not say.
+    /// Where `users` are; none if the store does not say. The store vouches only for nodes that were in it
+    /// completely when it was asked: one that has come to be since may hold a session that it did not have
+    /// yet.
     pub async fn lookup(&self, users: &[UserName]) -> Option<Lookup> {
-        self.nodes.settled().await;
+        self.nodes.heard().await;
+        let announced = self.nodes.announcements();
         match self.presence.lookup(users).await {
-            Ok(answer) => Some(answer),
+            Ok(mut answer) => {
+                let complete = announced.into_iter().filter(|node| node.registered == answer.epoch);
+                let complete: HashSet<_> = complete.map(|node| node.boot).collect();
+                answer.leased.retain(|boot| complete.contains(boot));
+                Some(answer)
+            }
             Err(error) => {
                 tracing::debug!(%error, "sent to every node");
                 None
@@ -178,7 +186,7 @@ impl Router {
 
     /// What is known of `sessions`; none if the store does not say.
     pub async fn sessions(&self, sessions: &[SessionId]) -> Option<Known> {
-        self.nodes.settled().await;
+        self.nodes.heard().await;
         match self.known(sessions).await {
             Ok(known) => Some(known),
             Err(error) => {

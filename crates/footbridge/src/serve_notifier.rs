@@ -9,6 +9,7 @@ use cluster::{Nodes, events};
 use notifier::{Notifier, Parts};
 use presence::{Boot, Presence, RedisPresence};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Readiness, RedisMetrics};
 use crate::config::{Config, Role, environment};
@@ -49,8 +50,11 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     broker.register(admin.registry());
     admin.registry().register_collector(Box::new(RedisMetrics(presence.clone())));
-    let nodes = Arc::new(Nodes::of_sender(broker.clone(), presence.clone()));
-    let (running, until) = (nodes.clone(), stopping.clone());
+    let nodes = Nodes::of_sender(broker.clone(), presence.clone(), serving::ANNOUNCER);
+    let nodes = Arc::new(nodes);
+    // Longer than until it is told to stop: what is on its way by then is sent by what is heard.
+    let hearing = CancellationToken::new();
+    let (running, until) = (nodes.clone(), hearing.clone());
     tokio::spawn(async move { running.run(until).await });
     // Of nodes that died, which it clears away as gateways do.
     let (to, until) = (broker.clone(), stopping.clone());
@@ -95,5 +99,6 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
             deadline = Instant::now() + drain;
         })
         .await;
+    hearing.cancel();
     Ok(Stopped { deadline, admin })
 }

@@ -42,6 +42,7 @@ impl Run {
         let place = Place {
             namespace: namespace.to_owned(),
             rabbitmq: testkit::rabbitmq().await.uri(),
+            notifier_rabbitmq: None,
             redis: redis.uri(),
             gateways,
             settings: [lease, &[("presence.linger", "1s")]].concat(),

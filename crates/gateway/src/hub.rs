@@ -181,7 +181,7 @@ impl Hub {
     }
 
     /// Fans out until nobody wants the messages any more, or the broker ends the subscription.
-    async fn hold(&self, fan: &Fan, mut subscription: Subscription) {
+    async fn hold(self: &Arc<Self>, fan: &Fan, mut subscription: Subscription) {
         let mut abandoned = std::pin::pin!(self.abandoned(fan));
         let mut recheck = tokio::time::interval_at(Instant::now() + RECHECK, RECHECK);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -221,6 +221,11 @@ impl Hub {
         }
     }
 
+    /// Who is in which group.
+    pub(crate) fn groups(&self) -> &dyn Groups {
+        &*self.groups
+    }
+
     fn forget(&self, fan: &Arc<Fan>) {
         let mut fans = self.fans.lock();
         if fans.get(&fan.destination).is_some_and(|known| Arc::ptr_eq(known, fan)) {
@@ -228,7 +233,7 @@ impl Hub {
         }
     }
 
-    async fn fan_out(&self, fan: &Fan, delivery: Delivery) {
+    async fn fan_out(self: &Arc<Self>, fan: &Fan, delivery: Delivery) {
         if fan.group.is_none() {
             return self.push(fan, &delivery.message, delivery.redelivered).await;
         }

@@ -73,8 +73,8 @@ async fn take(node: &Arc<Node>, received: Received) {
         Letter::Grant { group, members } => {
             // Not awaited: a subscription may take its time, and letters shall not wait for it.
             for session in node.users.joining(&members) {
-                let (node, group) = (Arc::clone(node), group.clone());
-                tokio::spawn(async move { session.join(&node, group).await });
+                let (hub, group) = (Arc::clone(&node.hub), group.clone());
+                tokio::spawn(async move { session.join(&hub, group).await });
             }
         }
         Letter::Doorbell(doorbell) => node.users.ring(&doorbell),

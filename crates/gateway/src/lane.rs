@@ -5,13 +5,16 @@
 //! - What was asked for is done, whether or not the client is still there: the task that works a lane off
 //!   is not the session's.
 //! - A lane without work has no task.
+//! - A call that breaks down ends alone: those behind it are made.
 //!
 //! The line is as long as the session lets it get, see [`WAITING`]. What calls are, and what follows from
 //! their answers, is the business of those who push them.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
@@ -49,7 +52,10 @@ impl Lane {
 
     async fn run(self) {
         while let Some(work) = self.next() {
-            work.await;
+            // What it left is its own: nobody looks at it again.
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                tracing::error!("a call of an application broke down");
+            }
         }
     }
 
@@ -92,6 +98,17 @@ mod tests {
             assert_eq!(seen.recv().await, Some(n));
         }
         assert_eq!(seen.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn one_that_breaks_down_does_not_keep_those_behind_it_from_being_done() {
+        let (lane, tasks) = (Lane::default(), TaskTracker::new());
+        for _ in 0..2 {
+            let (done, over) = oneshot::channel();
+            lane.push(&tasks, Box::pin(async { panic!("it breaks down") }));
+            lane.push(&tasks, Box::pin(async move { done.send(()).unwrap() }));
+            over.await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -311,17 +311,15 @@ impl Relay {
         Poll::Pending
     }
 
-    /// Posts what the application answered a subscription with, if that is still there.
-    pub(crate) fn answer(&self, number: u32, contents: Vec<Content>, now: Instant) {
+    /// Posts a message of the application's answer to a subscription to the mailbox, which has room, if the
+    /// subscription is still there.
+    pub(crate) fn answer(&self, number: u32, content: Content, now: Instant) {
         let Some(asked) = self.asked.iter().find(|asked| asked.number == number) else { return };
-        for Content { headers, body, .. } in contents {
-            let mut message = Message::new(asked.destination.clone(), body);
-            message.headers = headers;
-            let text = str::from_utf8(&message.body).is_ok();
-            // Room or not: no more calls are made while there is none.
-            self.mailbox.post(message_frame::encode(&asked.shape, &message, false, text), now);
-            self.node.metrics.messages_sent.inc();
-        }
+        let mut message = Message::new(asked.destination.clone(), content.body);
+        message.headers = content.headers;
+        let text = str::from_utf8(&message.body).is_ok();
+        self.mailbox.post(message_frame::encode(&asked.shape, &message, false, text), now);
+        self.node.metrics.messages_sent.inc();
     }
 
     /// Whose the session is.

@@ -137,13 +137,7 @@ impl Users {
         path: Option<ByteString>,
         shape: Shape,
     ) -> Hearing {
-        let mut heard = registered.heard.lock();
-        if heard.is_empty() {
-            // Most sessions have one, and a vector makes room for four.
-            heard.reserve_exact(1);
-        }
-        heard.push(Heard { number, path: path.clone(), shape });
-        drop(heard);
+        registered.heard.lock().push(Heard { number, path: path.clone(), shape });
         self.metrics.subscriptions.inc();
         let (registered, metrics) = (Arc::clone(registered), Arc::clone(&self.metrics));
         Hearing { registered, number, path, metrics }

@@ -12,6 +12,7 @@ use gateway::CloseReason;
 use gateway::application::{
     Answer, Application, Call, CallError, Caller, ConnectError, Connecting, Content, Hook, To,
 };
+use presence::{Presence, UserName};
 use serde_json::{Map, Value, json};
 use stomp::{Command, Frame, header};
 use support::{Client, Node, frame, timeout};
@@ -31,6 +32,10 @@ enum Seen {
     Connect(Connecting),
     Disconnect(Caller, CloseReason),
 }
+
+/// How many messages a long answer has, and how many bytes each: more than sockets hold.
+const MANY: usize = 1000;
+const LONG: usize = 32 * 1024;
 
 type Log = mpsc::UnboundedReceiver<Seen>;
 
@@ -107,6 +112,7 @@ impl Application for Scripted {
             "injected" => Ok(vec![header_of("a", "b\nc:d")]),
             "unsent" => Ok(vec![to(To::Destination("/exchange/none/a".into()), "x")]),
             "nothing" => Ok(Vec::new()),
+            "panics" => panic!("it breaks down"),
             _ => Err(CallError::NoHandler { destination: call.destination, hint: "" }),
         }
     }
@@ -119,6 +125,7 @@ impl Application for Scripted {
         }
         let json = vec![("content-type".into(), "application/json".into())];
         match path.split('/').next_back().unwrap() {
+            "long" => Ok(vec![Content::new(Vec::new(), vec![b'x'; LONG]); MANY]),
             "history" => Ok(vec![Content::new(json, "1"), Content::new(Vec::new(), "2")]),
             _ => Err(CallError::Refused {
                 code: "no_history".into(),
@@ -407,6 +414,41 @@ async fn a_subscription_is_answered_once_and_alone() {
 }
 
 #[tokio::test]
+async fn a_long_answer_takes_no_more_room_than_there_is() {
+    let (node, _application, _log) = start(None).await;
+    let (mut slow, mut other) = (node.connect().await, node.connect().await);
+    slow.subscribe("t", "/topic/all").await;
+    slow.send(frame(
+        Command::Subscribe,
+        &[(header::ID, "l"), (header::DESTINATION, "/app/long"), (header::RECEIPT, "l")],
+    ))
+    .await;
+    slow.send(send("/app/topic", "behind", "behind")).await;
+    let sent = || node.metric("gateway_messages_sent_total");
+    let begun = async {
+        while sent() < 20.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(begun).await;
+    other.ask(Command::Send, &[(header::DESTINATION, "/topic/all")]).await;
+    assert!(sent() < MANY as f64, "{}", sent());
+    let mut answered = 0;
+    loop {
+        let frame = slow.frame().await;
+        match frame.header(header::SUBSCRIPTION).map(|id| &**id) {
+            Some("l") => answered += 1,
+            Some(_) => assert_eq!(frame.body.len(), 0, "what others sent comes between"),
+            None => {
+                assert_eq!(frame.command, Command::Receipt);
+                break;
+            }
+        }
+    }
+    assert_eq!(answered, MANY);
+}
+
+#[tokio::test]
 async fn what_a_subscription_with_ack_was_answered_can_be_acknowledged() {
     let (node, _application, _log) = start(None).await;
     let mut client = node.connect().await;
@@ -443,6 +485,30 @@ async fn the_hook_sees_what_it_asked_for_and_annotates_the_session() {
     assert_eq!(seen.cookies, pair("lang", "fr"));
     client.ask(Command::Send, &[(header::DESTINATION, "/app/nothing")]).await;
     assert_eq!(call(&mut log).await.caller.attributes["plan"], json!(["gold"]));
+}
+
+#[tokio::test]
+async fn a_call_that_breaks_down_is_answered_as_failed_and_the_next_is_made() {
+    let (node, _application, _log) = start(None).await;
+    let mut client = node.connect().await;
+    client.send(send("/app/panics", "1", "")).await;
+    client.send(send("/app/nothing", "2", "")).await;
+    assert_eq!(told(&mut client).await, (Command::Receipt, "1".into(), Some("failed".into())));
+    receipt(&mut client, "2").await;
+}
+
+#[tokio::test]
+async fn who_the_hook_lets_in_and_who_does_not_come_in_is_said_to_have_gone() {
+    let (node, _application, mut log) = start(Some(Hook::default())).await;
+    let ann = UserName::new("ann").unwrap();
+    node.presence.ban_for(&ann, Duration::from_secs(60)).await.unwrap();
+    let mut client = node.open(&[]).await.unwrap();
+    client.send_text("CONNECT\naccept-version:1.2\nlogin:ann\n\n\0").await;
+    assert_eq!(client.error().await.2, Some(4403));
+    let Some(Seen::Connect(came)) = timeout(log.recv()).await else { panic!("no connect") };
+    let gone = timeout(log.recv()).await;
+    let Some(Seen::Disconnect(caller, reason)) = gone else { panic!("{gone:?}") };
+    assert_eq!((caller.session, reason), (came.caller.session, CloseReason::Forbidden));
 }
 
 #[tokio::test]

@@ -176,6 +176,10 @@ async fn sessions_outlive_a_cut_and_a_half_open_connection() {
 }
 
 /// How many SENDs the node has looked at.
+/// What the sender of a message that may be there is told.
+const LOST: &str =
+    "the broker did not confirm the message, which may or may not have been delivered";
+
 const SENDS: &str = "gateway_frames_received_total{command=\"SEND\"}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -215,7 +219,7 @@ async fn a_session_with_too_much_unconfirmed_is_not_read_and_lives_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_takes_too_long_fails_with_the_reason() {
+async fn what_takes_too_long_fails_and_does_not_say_where_the_broker_is() {
     let mut rabbitmq = RabbitMq::start().await.unwrap();
     let impatient = broker_rabbitmq::Config {
         publish_timeout: Duration::from_secs(2),
@@ -229,7 +233,7 @@ async fn what_takes_too_long_fails_with_the_reason() {
     rabbitmq.alarm(true).await.unwrap();
     sender.send(send(&topic, "r", "held")).await;
     let (message, receipt_id, code) = sender.error().await;
-    assert!(message.contains("RabbitMQ takes no publishes: low on memory"), "{message}");
+    assert_eq!(message, LOST);
     assert_eq!((receipt_id.as_deref(), code), (Some("r"), Some(1013)));
 
     rabbitmq.kill();
@@ -241,9 +245,10 @@ async fn what_takes_too_long_fails_with_the_reason() {
         .with_header(header::DESTINATION, format!("/queue/{}", name()))
         .with_header(header::RECEIPT, "s");
     subscriber.send(subscribe).await;
-    for (client, asked) in [(&mut sender, "r"), (&mut subscriber, "s")] {
+    let away = "the broker is not to be had now: try again later";
+    for (client, asked, told) in [(&mut sender, "r", LOST), (&mut subscriber, "s", away)] {
         let (message, receipt_id, code) = client.error().await;
-        assert!(message.contains("cannot connect to RabbitMQ at 127.0.0.1"), "{message}");
+        assert_eq!(message, told);
         assert_eq!((receipt_id.as_deref(), code), (Some(asked), Some(1013)));
     }
     // Who asked for nothing is not told.

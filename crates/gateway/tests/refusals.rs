@@ -8,6 +8,9 @@ use stomp::Command;
 use support::config;
 use support::recorder::start;
 
+/// What a client is told whatever the reason is.
+const AWAY: &str = "the broker is not to be had now: try again later";
+
 #[tokio::test]
 async fn a_subscribe_that_the_broker_refuses_ends_its_session_alone() {
     let (node, recorder) = start(config()).await;
@@ -38,7 +41,11 @@ async fn a_subscribe_that_the_broker_refuses_ends_its_session_alone() {
             all.extend(headers);
             client.tell(Command::Subscribe, &all).await;
             let (message, receipt, got) = client.error().await;
-            assert_eq!(message, error.to_string());
+            let told = match &error {
+                SubscribeError::Unavailable(_) => AWAY.to_owned(),
+                error => error.to_string(),
+            };
+            assert_eq!(message, told);
             assert_eq!((receipt.as_deref(), got), (Some("r"), Some(close)), "{message}");
         }
         bystander.ask(Command::Send, &[("destination", "/queue/other")]).await;
@@ -65,7 +72,11 @@ async fn a_send_that_the_broker_refuses_ends_its_session_alone() {
         let mut client = node.connect().await;
         client.tell(Command::Send, &[("destination", "/queue/q")]).await;
         let (message, receipt, got) = client.error().await;
-        assert_eq!(message, error.to_string());
+        let told = match &error {
+            PublishError::Unavailable(_) => AWAY.to_owned(),
+            error => error.to_string(),
+        };
+        assert_eq!(message, told);
         assert_eq!((receipt.as_deref(), got), (Some("r"), Some(close)), "{message}");
         bystander.ask(Command::Send, &[("destination", "/queue/other")]).await;
     }
@@ -79,7 +90,14 @@ async fn a_send_that_the_broker_refuses_ends_its_session_alone() {
         let mut client = node.connect().await;
         client.tell(Command::Send, &[("destination", "/queue/q")]).await;
         let (message, receipt, got) = client.error().await;
-        assert_eq!(message, error.to_string());
+        let told = match &error {
+            ConfirmError::Lost(_) => {
+                "the broker did not confirm the message, which may or may not have been delivered"
+                    .into()
+            }
+            error => error.to_string(),
+        };
+        assert_eq!(message, told);
         assert_eq!((receipt.as_deref(), got), (Some("r"), Some(close)), "{message}");
         bystander.ask(Command::Send, &[("destination", "/queue/other")]).await;
     }
@@ -93,7 +111,7 @@ async fn a_delete_that_fails_is_told() {
     recorder.on_delete(DeleteError::Unavailable("it is down".into()));
     client.tell(Command::Unsubscribe, &[("id", "1"), ("durable", "true")]).await;
     let (message, receipt, close) = client.error().await;
-    assert_eq!(message, "broker is unavailable: it is down");
+    assert_eq!(message, AWAY);
     assert_eq!((receipt.as_deref(), close), (Some("r"), Some(1013)));
 }
 

@@ -98,9 +98,9 @@ async fn a_session_is_reached_alone_by_its_id_and_so_is_one_without_a_user() {
     let to_it = outbound("/queue/x", "for one");
     let sent = node.router.to_sessions(SERVICE, &[second.session()], &to_it).await.unwrap();
     assert_eq!((sent.sessions, sent.nodes, sent.uncertain), (1, 1, 0));
+    assert_eq!(next(&mut second).await.2, "for one");
     let to_all = outbound("/queue/x", "for all");
     node.router.to_all(SERVICE, &to_all).await.unwrap().await.unwrap();
-    assert_eq!(next(&mut second).await.2, "for one");
     assert_eq!(next(&mut second).await.2, "for all");
     assert_eq!(next(&mut first).await.2, "for all");
     let mut nobody = node.connect_anonymous().await;

@@ -208,6 +208,13 @@ impl Inbox for DiskInbox {
 
     async fn take(&self, take: &Take<'_>) -> Result<Taken, Error> {
         let Take { of, after, limit, max_bytes } = *take;
+        // Whoever looks and finds nothing costs no commit.
+        let key = address_key(of);
+        let nothing =
+            self.read(move |transaction| pages::nothing(transaction, &key, after)).await?;
+        if let Some(nothing) = nothing {
+            return Ok(nothing);
+        }
         self.change(of, move |line| line.take(after, limit, max_bytes)).await
     }
 

@@ -9,9 +9,9 @@
 //! - An inbox that is empty is forgotten after a day (or as long as idempotency keys are known, if that is
 //!   longer). The next one of that name has another epoch, as has one in a Redis that came back empty.
 //! - A full Redis takes no appends, and goes on to hand out and to settle what is in it.
-//! - At most [`UNDER_WAY`] calls are under way; who comes then waits, `command_timeout` at most. A call takes a
-//!   few round trips at most, each within `command_timeout`, but for lists of many inboxes, which end within
-//!   ten times that.
+//! - At most [`UNDER_WAY`] calls are under way; who comes then waits, `command_timeout` at most. No answer is
+//!   waited for longer than that. A call takes a few round trips; an append one or three for each 128 inboxes,
+//!   and ten times `command_timeout` at most; a purge one for each 500 entries.
 //!
 //! Claims and settlements are as durable as Redis makes them by itself; a replica that takes over may have
 //! missed the last. Then something is handed out again that was handed out or acknowledged just before.

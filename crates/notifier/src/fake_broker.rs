@@ -39,7 +39,7 @@ pub(crate) enum OnPublish {
 impl FakeBroker {
     pub(crate) fn new(link: Link, on_publish: OnPublish) -> Self {
         let script = Script { on_publish, taken: Vec::new(), held: VecDeque::new() };
-        let state = watch::Sender::new(BrokerState { link, gaps: 0 });
+        let state = watch::Sender::new(BrokerState { link, gaps: 0, lapses: 0 });
         Self { state, script: Mutex::new(script) }
     }
 

@@ -1,7 +1,8 @@
 //! The service `footbridge.v1.Groups`.
 //!
-//! Invariant: a removal is answered once it is in the store and the broker has the word to the nodes, behind
-//! which whatever is sent to the group later comes. It is told apart from one that is in the store alone.
+//! Invariant: a change of members is answered once it is in the store and the broker has the word to the
+//! nodes. Whatever is sent to the group later comes behind the word of a removal. It is told apart from one
+//! that is in the store alone.
 //!
 //! Not here: who may call (`door`).
 
@@ -27,7 +28,11 @@ use crate::node::Node;
 use crate::outgoing::Outgoing;
 use crate::refusal::Refusal;
 
-/// What a caller has to reckon with when the nodes could not be told.
+/// What a caller has to reckon with when the nodes could not be told of new members.
+const NOT_HEARD: &str = "they are members, and those of their sessions that are connected without STOMP may \
+                         not receive what is sent to the group: call again";
+
+/// What a caller has to reckon with when the nodes could not be told of a removal.
 const NOT_IN_FORCE: &str = "the members are removed in the store, and may yet receive what is sent to the \
                             group: call again";
 
@@ -48,10 +53,7 @@ impl Groups {
         deadline: Instant,
     ) -> Result<(), Refusal> {
         let revoked = self.0.post(Outgoing::Revoke(group, members), deadline).await;
-        revoked.map_err(|refusal| match refusal.of_order(NOT_IN_FORCE) {
-            Refusal::Untold(why) => Refusal::NotInForce(why),
-            other => other,
-        })
+        revoked.map_err(|refusal| in_store_alone(refusal, NOT_IN_FORCE))
     }
 
     /// Refuses sessions that are not there: their membership would never end.
@@ -89,11 +91,10 @@ impl groups_server::Groups for Groups {
         let lifetime = names::time("lifetime", lifetime)?;
         self.all_there(&members).await?;
         let added = self.0.groups.add(&group, &members, lifetime).await.map_err(refused)?;
-        // For sessions that cannot subscribe. They are members all the same, and join with their next session.
-        let members = targets(members);
-        if let Err(error) = self.0.tell(Letter::Grant { group, members }, deadline).await {
-            tracing::warn!(?error, "sessions without STOMP were not told of their group");
-        }
+        // For sessions that cannot subscribe. Also where all were in the store: a call before may not have got
+        // so far.
+        let told = self.0.tell(Letter::Grant { group, members: targets(members) }, deadline).await;
+        told.map_err(|refusal| in_store_alone(refusal, NOT_HEARD))?;
         Ok(Response::new(AddToGroupResponse { added: added as u64 }))
     }
 
@@ -180,6 +181,14 @@ impl groups_server::Groups for Groups {
             return Err(Refusal::Unknown(format!("the group {group:?} has no members")).into());
         }
         Ok(Response::new(SetGroupLifetimeResponse {}))
+    }
+}
+
+/// A change that is in the store, and of which the nodes were not told.
+fn in_store_alone(refusal: Refusal, so: &str) -> Refusal {
+    match refusal.of_order(so) {
+        Refusal::Untold(why) => Refusal::NotInForce(why),
+        other => other,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A whole notifier, its client, and a broker that is away.
 
 use ::presence::MemoryPresence;
-use broker::{Link, PublishError};
+use broker::{Link, PublishError, PublisherId};
 use proto::v1::message::Body;
 use proto::v1::notifications_client::NotificationsClient;
 use proto::v1::{Message, PublishRequest};
@@ -32,7 +32,7 @@ async fn start() -> (Arc<FakeBroker>, Channel, oneshot::Sender<()>) {
         broker: broker.clone(),
         presence: store.clone(),
         groups: store.clone(),
-        nodes: Arc::new(Nodes::of_sender(broker.clone(), store)),
+        nodes: Arc::new(Nodes::of_sender(broker.clone(), store, PublisherId(u64::MAX))),
         access: Arc::new(Access::start(&access::Config::default(), &destinations).unwrap()),
         destinations,
         dispatcher: None,

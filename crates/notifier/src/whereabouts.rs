@@ -5,6 +5,8 @@
 //!
 //! Invariants
 //! - Where the store does not say, that is told from a target that has no sessions.
+//! - Who is a member both by user and by session is sent to once: where the store does not say whose a
+//!   session is, nobody is.
 //! - How much is read for one answer is bounded: [`MAX_MEMBERS`] of the groups that are sent to one by one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -212,7 +214,7 @@ impl Whereabouts {
 
 impl All {
     async fn ask(from: Asked<'_>) -> Option<Self> {
-        from.nodes.settled().await;
+        from.nodes.heard().await;
         let count = match from.presence.count().await {
             Ok(count) => count,
             Err(error) => {
@@ -229,7 +231,7 @@ impl All {
 
 impl Members {
     async fn read(from: Asked<'_>, groups: &[GroupName]) -> Result<Self, NoMembers> {
-        from.nodes.settled().await;
+        from.nodes.heard().await;
         let mut by_group: HashMap<GroupName, Vec<Member>> = HashMap::new();
         let mut count = 0;
         for group in groups {
@@ -259,9 +261,10 @@ impl Members {
             }
         }
         let ids: Vec<_> = sessions.into_iter().collect();
-        let known = match ids.is_empty() {
-            true => Some(Known::new()),
-            false => from.router.sessions(&ids).await,
+        let known = match (ids.is_empty(), users.is_empty()) {
+            (true, _) => Some(Known::new()),
+            (false, true) => from.router.sessions(&ids).await,
+            (false, false) => Some(from.router.known(&ids).await?),
         };
         // A session whose user is a member as well gets the message as the user's.
         let is_apart = |id: &SessionId| {

@@ -78,7 +78,7 @@ impl Cluster {
         tokio::spawn(async move { node.run(announcing).await });
 
         let sending = broker(entrance_uri, &namespace);
-        let nodes = Arc::new(Nodes::of_sender(sending.clone(), presence.clone()));
+        let nodes = Arc::new(Nodes::of_sender(sending.clone(), presence.clone(), PublisherId(1)));
         let (hearing, stop_hearing) = (nodes.clone(), stopping.clone());
         tokio::spawn(async move { hearing.run(stop_hearing).await });
         let router = Router::new(sending.clone(), presence.clone(), presence.clone(), nodes);

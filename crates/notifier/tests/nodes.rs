@@ -73,9 +73,9 @@ impl Cluster {
         };
         let gateways = [gateway(0).await, gateway(1).await];
         let store = registered(redis.clone()).await;
-        let nodes = Arc::new(Nodes::of_sender(broker.clone(), store.clone()));
+        let nodes = Arc::new(Nodes::of_sender(broker.clone(), store.clone(), PublisherId(2)));
         run(nodes.clone());
-        patiently(nodes.settled()).await;
+        patiently(nodes.heard()).await;
         let destinations = Destinations::default();
         let parts = Parts {
             config: config(),

@@ -89,6 +89,26 @@ async fn a_dead_node_is_cleared_away_within_its_lease_and_each_event_is_told_onc
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_remnant_is_not_found_and_does_not_stay() {
+    let server = testkit::redis().await;
+    let redis = redis_config(&server.uri());
+    let key = format!("{}:{{u:ann}}:s", redis.namespace);
+    let (one, other) = (node(config(), redis.clone()).await, node(config(), redis).await);
+    let live = register(&one, "ann").await;
+    // As a node that died long ago has left it, and nobody cleared away.
+    let stored = server.cli(&["hget", &key, live.id.as_str()]).await.unwrap();
+    let mut parts: Vec<_> = stored.trim_end().splitn(4, ' ').collect();
+    assert_eq!(parts.len(), 4, "<term> <stamp> <boot> <json>: {stored}");
+    (parts[0], parts[1]) = ("1", "1");
+    let remnant = session(&one, "ann").id;
+    server.cli(&["hset", &key, remnant.as_str(), &parts.join(" ")]).await.unwrap();
+    let length = async || server.cli(&["hlen", &key]).await.unwrap().trim_end().to_owned();
+    assert_eq!(length().await, "2");
+    assert_eq!(found(&other, "ann").await, [live.id]);
+    assert_eq!(length().await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_changes_nodes_is_online_all_the_time() {
     let redis = shared().await;
     let (one, other) = (node(config(), redis.clone()).await, node(config(), redis).await);

@@ -20,7 +20,7 @@ struct Cli {
 enum Command {
     /// Start a RabbitMQ, print its URI and process id, and end it with this process.
     Rabbitmq,
-    /// Start a Redis, print its URI and process id, and end it with this process.
+    /// Start a Redis that keeps what it has answered, print its URI and process id, and end it with this process.
     Redis,
     /// Exchange messages through running nodes, alone and in transactions, acknowledge them, and judge
     /// loss, order, repeats, acknowledgements and transactions. Meanwhile kill what you like. Ends
@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             tokio::signal::ctrl_c().await?;
         }
         Command::Redis => {
-            let redis = Redis::start(Persistence::Memory).await?;
+            let redis = Redis::start(Persistence::AppendOnly).await?;
             show(&redis.uri(), redis.pid())?;
             tokio::signal::ctrl_c().await?;
         }

@@ -13,7 +13,7 @@ pub(super) struct BrokerMetrics(pub(super) watch::Receiver<BrokerState>);
 
 impl Collector for BrokerMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let BrokerState { link, gaps } = self.0.borrow().clone();
+        let BrokerState { link, gaps, .. } = self.0.borrow().clone();
         let connected = ConstGauge::new(i64::from(link == Link::Up));
         connected.encode(encoder.encode_descriptor(
             "broker_connected",

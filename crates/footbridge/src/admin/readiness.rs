@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn down(why: &str) -> BrokerState {
-        BrokerState { link: Link::Down(why.to_owned()), gaps: 0 }
+        BrokerState { link: Link::Down(why.to_owned()), gaps: 0, lapses: 0 }
     }
 
     /// Presence that is there.
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_takes_no_publishes_is_there() {
-        let blocked = BrokerState { link: Link::Blocked("memory".to_owned()), gaps: 0 };
+        let blocked = BrokerState { link: Link::Blocked("memory".to_owned()), gaps: 0, lapses: 0 };
         let (broker, state) = watch::channel(blocked);
         let readiness = Readiness::follow(state, online());
         assert_eq!(readiness.now().to_string(), "degraded: broker: memory");

@@ -54,6 +54,7 @@ class Service extends Process {
 /** RabbitMQ, two gateways and a notifier, all ready. */
 export class Cluster {
   gateways = [];
+  #env;
 
   /** Starts it, with these variables besides. */
   static async start(env = {}) {
@@ -78,9 +79,16 @@ export class Cluster {
       FOOTBRIDGE_GATEWAY__DRAIN_NOTICE: '0s',
       ...more,
     };
+    this.#env = env;
     for (let n = 0; n < 2; n += 1) this.gateways.push(await Service.start('gateway', 'WebSocket', env));
     this.notifier = await Service.start('notifier', 'gRPC', env);
     await Promise.all([...this.gateways, this.notifier].map((service) => service.ready()));
+  }
+
+  /** Starts a gateway in the place of one that has stopped. */
+  async startGateway(n) {
+    this.gateways[n] = await Service.start('gateway', 'WebSocket', this.#env);
+    await this.gateways[n].ready();
   }
 
   async stop() {

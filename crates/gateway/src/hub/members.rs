@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use broker::Destination;
-use bytestring::ByteString;
 use cluster::Target;
 use futures_util::stream::{self, StreamExt};
 
@@ -27,7 +25,7 @@ pub(super) enum Doubt {
 impl Hub {
     /// Ends the subscriptions of those among `members`, or of all if it names nobody, who are members no
     /// more. Removals are in the store before anybody is told of them, so what it says now counts.
-    pub(super) async fn revoke(&self, fan: &Fan, members: &[Target], doubt: Doubt) {
+    pub(super) async fn revoke(self: &Arc<Self>, fan: &Fan, members: &[Target], doubt: Doubt) {
         let Some(group) = &fan.group else { return };
         let asked = stream::iter(fan.members(members)).map(|member| async move {
             let is_member = member.is_member(&*self.groups, group).await;
@@ -39,9 +37,8 @@ impl Hub {
             .collect()
             .await;
         fan.revoke(&gone);
-        let destination = Destination::Group(ByteString::from(group.as_str()));
         for member in gone {
-            member.end_subscriptions(&destination);
+            member.revoked(self, group);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The task of one session without STOMP.
 
 use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use broker::destination::Verb;
 use broker::{Destination, PublisherId};
 use bytes::Bytes;
 use bytestring::ByteString;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use presence::Attributes;
 use tokio::time::Instant;
@@ -392,8 +394,8 @@ impl Entered {
         let (calls, mailbox) = (Arc::clone(&self.calls), Arc::clone(mailbox));
         calls.fetch_add(1, Ordering::Relaxed);
         let call = async move {
-            // Who asked was told of an error.
-            let _ = asking.message().await;
+            // Who asked was told of an error. What breaks down has had its turn as well.
+            let _ = AssertUnwindSafe(asking.message()).catch_unwind().await;
             calls.fetch_sub(1, Ordering::Relaxed);
             // The session may read on.
             mailbox.ring();

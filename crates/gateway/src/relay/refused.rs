@@ -3,6 +3,8 @@
 //! Every error of the parts below becomes one here, so that what may be tried again and what may not
 //! is decided in one place: what the broker will never do is [`CloseReason::Protocol`], what it has no
 //! room for [`CloseReason::Limit`], what it cannot do now [`CloseReason::BrokerUnavailable`].
+//!
+//! Invariant: why the broker is not to be had, which may name its host, is for the log and not for clients.
 
 use access::Forbidden;
 use broker::destination::{DestinationError, Problem};
@@ -10,6 +12,13 @@ use broker::{ConfirmError, DeleteError, PublishError, SubscribeError};
 use stomp::{Fault, Title};
 
 use crate::close::CloseReason;
+
+/// What a client is told while the broker is not to be had.
+const AWAY: &str = "the broker is not to be had now: try again later";
+
+/// What a client is told of a message that the broker may or may not have.
+const LOST: &str =
+    "the broker did not confirm the message, which may or may not have been delivered";
 
 /// See the module.
 #[derive(Debug)]
@@ -29,6 +38,12 @@ impl Refused {
 
     pub(crate) fn titled(title: Title, reason: CloseReason, message: impl Into<String>) -> Self {
         Self { reason, title, message: message.into() }
+    }
+
+    /// What the broker cannot do now, `why` not being for the client.
+    fn for_now(told: &str, why: &str) -> Self {
+        tracing::debug!(why, "{told}");
+        Self::new(CloseReason::BrokerUnavailable, told)
     }
 }
 
@@ -56,14 +71,12 @@ impl From<Forbidden> for Refused {
 
 impl From<PublishError> for Refused {
     fn from(error: PublishError) -> Self {
-        let (title, reason) = match error {
+        let (title, reason) = match &error {
+            PublishError::Unavailable(why) => return Self::for_now(AWAY, why),
             PublishError::TooLarge { .. } => (Title::PreconditionFailed, CloseReason::TooBig),
             PublishError::Unfit(_) => (Title::PreconditionFailed, CloseReason::Protocol),
             PublishError::Misnamed(_) => (Title::InvalidDestination, CloseReason::Protocol),
             PublishError::LimitReached { .. } => (Title::ProcessingError, CloseReason::Limit),
-            PublishError::Unavailable(_) => {
-                (Title::ProcessingError, CloseReason::BrokerUnavailable)
-            }
             _ => (Title::ProcessingError, CloseReason::Protocol),
         };
         Self::titled(title, reason, error.to_string())
@@ -73,12 +86,10 @@ impl From<PublishError> for Refused {
 impl From<SubscribeError> for Refused {
     fn from(error: SubscribeError) -> Self {
         let (title, reason) = match &error {
+            SubscribeError::Unavailable(why) => return Self::for_now(AWAY, why),
             SubscribeError::Refused(why) => (title_of(why), CloseReason::Protocol),
             SubscribeError::Misnamed(_) => (Title::InvalidDestination, CloseReason::Protocol),
             SubscribeError::LimitReached { .. } => (Title::ProcessingError, CloseReason::Limit),
-            SubscribeError::Unavailable(_) => {
-                (Title::ProcessingError, CloseReason::BrokerUnavailable)
-            }
             _ => (Title::ProcessingError, CloseReason::Protocol),
         };
         Self::titled(title, reason, error.to_string())
@@ -88,11 +99,11 @@ impl From<SubscribeError> for Refused {
 impl From<ConfirmError> for Refused {
     fn from(error: ConfirmError) -> Self {
         let (title, reason) = match &error {
+            ConfirmError::Lost(why) => return Self::for_now(LOST, why),
             ConfirmError::Refused(why) => (title_of(why), CloseReason::Protocol),
             ConfirmError::Full(_) => (Title::ProcessingError, CloseReason::Limit),
             // Its queue was there and is not any more: another try declares it again.
             ConfirmError::Unroutable => (Title::NotFound, CloseReason::BrokerUnavailable),
-            ConfirmError::Lost(_) => (Title::ProcessingError, CloseReason::BrokerUnavailable),
             _ => (Title::ProcessingError, CloseReason::Protocol),
         };
         Self::titled(title, reason, error.to_string())
@@ -101,11 +112,10 @@ impl From<ConfirmError> for Refused {
 
 impl From<DeleteError> for Refused {
     fn from(error: DeleteError) -> Self {
-        let reason = match error {
-            DeleteError::Unavailable(_) => CloseReason::BrokerUnavailable,
-            _ => CloseReason::Protocol,
-        };
-        Self::new(reason, error.to_string())
+        match &error {
+            DeleteError::Unavailable(why) => Self::for_now(AWAY, why),
+            _ => Self::new(CloseReason::Protocol, error.to_string()),
+        }
     }
 }
 
@@ -146,6 +156,7 @@ mod tests {
         assert_eq!(of(SubscribeError::Unavailable("down".into())), unavailable);
         assert_eq!(of(ConfirmError::Lost("down".into())), unavailable);
         assert_eq!(of(DeleteError::Unavailable("down".into())), unavailable);
+        assert_eq!(of(PublishError::Unavailable("down".into())), unavailable);
         assert_eq!(
             of(ConfirmError::Full("its queue holds 10".into())),
             ("Processing error", CloseReason::Limit)
@@ -153,5 +164,18 @@ mod tests {
         let unsupported =
             SubscribeError::UnsupportedOption { what: "x-max-age".into(), instead: "nothing" };
         assert_eq!(of(unsupported), ("Processing error", CloseReason::Protocol));
+    }
+
+    #[test]
+    fn where_the_broker_is_stays_here() {
+        let why = || "cannot connect to RabbitMQ at rabbit.internal:5672".to_owned();
+        for refused in [
+            Refused::from(PublishError::Unavailable(why())),
+            SubscribeError::Unavailable(why()).into(),
+            DeleteError::Unavailable(why()).into(),
+            ConfirmError::Lost(why()).into(),
+        ] {
+            assert!(!refused.message.contains("internal"), "{refused:?}");
+        }
     }
 }

@@ -3,13 +3,17 @@
 //! Invariants
 //! - Answers come in the order of the calls, and each is taken before the next call is made: what a client
 //!   has no room for holds up its own calls.
+//! - Of an answer the mailbox gets as much as it has room for; the rest waits here, with all behind it.
 //! - The session may end at any time: its calls are made without it.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::vec;
 
 use bytestring::ByteString;
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -29,6 +33,8 @@ pub(super) struct Calls {
     /// One at most: the next call waits until it is taken.
     answers: mpsc::Receiver<Answered>,
     answering: mpsc::Sender<Answered>,
+    /// What is left of the answer to the first of `asked`, which one call may be answered at most.
+    handing: Option<vec::IntoIter<Content>>,
 }
 
 struct Asked {
@@ -44,7 +50,14 @@ type Answered = Result<Vec<Content>, CallError>;
 impl Calls {
     fn new() -> Self {
         let (answering, answers) = mpsc::channel(1);
-        Self { lane: Lane::default(), asked: VecDeque::new(), answered: 0, answers, answering }
+        Self {
+            lane: Lane::default(),
+            asked: VecDeque::new(),
+            answered: 0,
+            answers,
+            answering,
+            handing: None,
+        }
     }
 
     /// Whether another call may wait.
@@ -82,10 +95,15 @@ impl<T: Transport> Session<T> {
         self.awaited_bytes += bytes;
         let answering = calls.answering.clone();
         let call = async move {
-            let answered = match subscription {
-                Some(_) => asking.subscribe().await,
-                None => asking.message().await.map(|()| Vec::new()),
+            let asked = async {
+                match subscription {
+                    Some(_) => asking.subscribe().await,
+                    None => asking.message().await.map(|()| Vec::new()),
+                }
             };
+            // The session counts on an answer to each.
+            let answered = AssertUnwindSafe(asked).catch_unwind().await;
+            let answered = answered.unwrap_or(Err(CallError::Failed));
             // An error means that the client has gone.
             let _ = answering.send(answered).await;
         };
@@ -95,27 +113,42 @@ impl<T: Transport> Session<T> {
     /// Takes what is answered while the mailbox has room, and gives the receipts.
     pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>, now: Instant) -> Busy {
         let mut busy = false;
-        while let Some(calls) = &mut self.calls
-            && self.mailbox.has_room()
-            && let Poll::Ready(Some(answered)) = calls.answers.poll_recv(cx)
+        while self.mailbox.has_room()
+            && let Some(calls) = &mut self.calls
         {
-            let Some(Asked { receipt, bytes, subscription }) = calls.asked.pop_front() else {
-                break;
+            let failed = match &mut calls.handing {
+                Some(rest) => {
+                    let next = rest.next();
+                    let subscription = calls.asked.front().and_then(|asked| asked.subscription);
+                    if let (Some(content), Some(number), Some(relay)) =
+                        (next, subscription, &self.relay)
+                    {
+                        relay.answer(number, content, now);
+                        busy = true;
+                        continue;
+                    }
+                    calls.handing = None;
+                    None
+                }
+                None => match calls.answers.poll_recv(cx) {
+                    Poll::Ready(Some(Ok(contents))) => {
+                        calls.handing = Some(contents.into_iter());
+                        continue;
+                    }
+                    Poll::Ready(Some(Err(error))) => Some(error),
+                    Poll::Ready(None) | Poll::Pending => break,
+                },
             };
+            let Some(Asked { receipt, bytes, .. }) = calls.asked.pop_front() else { break };
             calls.answered += 1;
             if calls.asked.is_empty() {
                 calls.asked = VecDeque::new();
             }
             self.awaited_bytes -= bytes;
             busy = true;
-            match answered {
-                Ok(contents) => {
-                    if let (Some(number), Some(relay)) = (subscription, &self.relay) {
-                        relay.answer(number, contents, now);
-                    }
-                    self.stomp.receipt(receipt.as_deref());
-                }
-                Err(error) => {
+            match failed {
+                None => self.stomp.receipt(receipt.as_deref()),
+                Some(error) => {
                     self.stomp.receipt_with(receipt.as_deref(), &[(ERROR, error.code())]);
                 }
             }

@@ -3,7 +3,9 @@
 //! Invariants
 //! - It hears a group from the time that it is told of its membership (or connects) until that ends; while the
 //!   store or the broker is away, from soon after their return.
-//! - It has one seat of a group, and none that is revoked.
+//! - It has one seat of a group, and none that is revoked. Who is told of a membership while it has a seat may
+//!   have been removed and added again, and the word of the removal may come later: it asks again when that
+//!   seat ends ([`Registered::revoked`]).
 //! - Seats end with the registration: they would keep it alive otherwise.
 //! - Lock order: `joined`, then the `subscribers` of a fan.
 
@@ -15,7 +17,7 @@ use broker::{Destination, SubscribeError};
 use presence::{GroupName, Member};
 
 use super::Registered;
-use crate::hub::Seat;
+use crate::hub::{Hub, Seat};
 use crate::message_frame::Shape;
 use crate::node::Node;
 
@@ -27,9 +29,25 @@ pub(super) enum Joined {
     /// The session subscribes, or does not.
     BySubscribing,
     /// It is in these.
-    In(HashMap<GroupName, Seat>),
+    In(HashMap<GroupName, Place>),
     /// It has ended.
     Over,
+}
+
+/// What a session has of one group.
+pub(super) struct Place {
+    _seat: Seat,
+    /// Whether it was told of its membership when it had the seat already.
+    told_again: bool,
+}
+
+/// Whether there is something left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    /// It is in, or no member.
+    Done,
+    /// It was a member and removed, in this or the other order.
+    Again,
 }
 
 impl Joined {
@@ -41,12 +59,14 @@ impl Joined {
         matches!(self, Self::In(_))
     }
 
-    /// Whether it may hear that group and does not.
-    fn has_place_for(&self, group: &GroupName) -> bool {
-        match self {
-            Self::In(seats) => !seats.contains_key(group),
-            Self::BySubscribing | Self::Over => false,
+    /// The seats, if it may hear that group and does not.
+    fn without(&mut self, group: &GroupName) -> Option<&mut HashMap<GroupName, Place>> {
+        let Self::In(places) = self else { return None };
+        if let Some(place) = places.get_mut(group) {
+            place.told_again = true;
+            return None;
         }
+        Some(places)
     }
 
     pub(super) fn end(&mut self) {
@@ -57,51 +77,76 @@ impl Joined {
 impl Registered {
     /// Hears what is sent to `group`, if the session is a member and joins groups by itself. While that cannot
     /// be found out it is tried again, until the session has ended.
-    pub(crate) async fn join(self: &Arc<Self>, node: &Node, group: GroupName) {
-        while let Err(why) = self.try_to_join(node, &group).await {
-            tracing::debug!(why, "a session does not hear its group yet");
-            tokio::time::sleep(RETRY).await;
+    pub(crate) async fn join(self: &Arc<Self>, hub: &Arc<Hub>, group: GroupName) {
+        loop {
+            match self.try_to_join(hub, &group).await {
+                Ok(Tried::Done) => return,
+                Ok(Tried::Again) => {}
+                Err(why) => {
+                    tracing::debug!(why, "a session does not hear its group yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
         }
     }
 
-    async fn try_to_join(self: &Arc<Self>, node: &Node, group: &GroupName) -> Result<(), String> {
-        if !self.joined.lock().has_place_for(group) {
-            return Ok(());
+    async fn try_to_join(
+        self: &Arc<Self>,
+        hub: &Arc<Hub>,
+        group: &GroupName,
+    ) -> Result<Tried, String> {
+        if self.joined.lock().without(group).is_none() {
+            return Ok(Tried::Done);
         }
-        let Ok(topic) = cluster::group(group) else { return Ok(()) };
-        let (hub, topic) = (Arc::clone(&node.hub), Destination::Topic(topic));
-        let seat = match hub.subscribe_member(topic, Shape::plain(), self, group.clone()).await {
+        let Ok(topic) = cluster::group(group) else { return Ok(Tried::Done) };
+        let (taking, topic) = (Arc::clone(hub), Destination::Topic(topic));
+        let seat = match taking.subscribe_member(topic, Shape::plain(), self, group.clone()).await {
             Ok(seat) => seat,
             Err(SubscribeError::Unavailable(why)) => return Err(why),
             Err(error) => {
                 tracing::warn!(%error, "a session misses its group");
-                return Ok(());
+                return Ok(Tried::Done);
             }
         };
         // Who was removed before the seat was there has been told of by nobody.
-        let is_member = self.is_member(&*node.groups, group).await;
+        let is_member = self.is_member(hub.groups(), group).await;
         if is_member.map_err(|why| why.to_string())? {
             let mut joined = self.joined.lock();
             // Another may have come first.
-            if joined.has_place_for(group)
-                && let Joined::In(seats) = &mut *joined
-            {
+            if let Some(places) = joined.without(group) {
                 seat.admit();
-                // Who was removed meanwhile was not in, and could not be put out.
-                if !seat.is_revoked() {
-                    seats.insert(group.clone(), seat);
+                // Who was removed meanwhile was not in, and could not be put out; or it was removed before,
+                // and has been added again.
+                if seat.is_revoked() {
+                    return Ok(Tried::Again);
                 }
+                places.insert(group.clone(), Place { _seat: seat, told_again: false });
             }
         }
-        Ok(())
+        Ok(Tried::Done)
+    }
+
+    /// Ends what the session hears of `group`, of which it was no member any more when `hub` asked.
+    pub(crate) fn revoked(self: &Arc<Self>, hub: &Arc<Hub>, group: &GroupName) {
+        let ended = match &mut *self.joined.lock() {
+            Joined::In(places) => places.remove(group),
+            Joined::BySubscribing | Joined::Over => {
+                self.mailbox.end_subscriptions(Destination::Group(group.as_str().into()));
+                None
+            }
+        };
+        if ended.is_some_and(|place| place.told_again) {
+            let (session, hub, group) = (Arc::clone(self), Arc::clone(hub), group.clone());
+            tokio::spawn(async move { session.join(&hub, group).await });
+        }
     }
 
     /// Ends what the session hears of `destination`: at once where it did not subscribe, and else its task does,
     /// which tells the client.
     pub(crate) fn end_subscriptions(&self, destination: &Destination) {
-        if let Joined::In(seats) = &mut *self.joined.lock() {
+        if let Joined::In(places) = &mut *self.joined.lock() {
             if let Destination::Group(name) = destination {
-                seats.retain(|group, _| *group.as_str() != **name);
+                places.retain(|group, _| *group.as_str() != **name);
             }
             return;
         }
@@ -115,7 +160,7 @@ pub(crate) async fn join_all(node: &Node, session: &Arc<Registered>) {
     let by_user = Member::User(session.user.clone());
     for member in [by_user, by_id] {
         for group in groups_of(node, session, &member).await {
-            session.join(node, group).await;
+            session.join(&node.hub, group).await;
         }
     }
 }
@@ -131,3 +176,6 @@ async fn groups_of(node: &Node, session: &Registered, member: &Member) -> Vec<Gr
     }
     Vec::new()
 }
+
+#[cfg(test)]
+mod tests;

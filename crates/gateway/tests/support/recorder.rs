@@ -95,12 +95,15 @@ impl Recorder {
     /// Gives a message to the subscription at `index`, counted from the first. Deliveries are numbered
     /// from 0.
     pub(crate) fn deliver(&self, index: usize, message: Message) {
-        let mut record = self.record();
-        let tag = record.deliveries;
-        record.deliveries += 1;
+        // Nothing is held by then: a delivery that goes nowhere is settled, which takes the record.
+        let (subscription, tag) = {
+            let mut record = self.record();
+            record.deliveries += 1;
+            (record.subscriptions[index].clone(), record.deliveries - 1)
+        };
+        let subscription = subscription.expect("a live subscription");
         let with = Arc::new(Settling(Arc::clone(&self.record)));
         let delivery = Delivery::unsettled(Arc::new(message), false, with, tag);
-        let subscription = record.subscriptions[index].as_ref().expect("a live subscription");
         subscription.try_send(delivery).expect("room");
     }
 

@@ -8,7 +8,7 @@ use ulid::Ulid;
 use super::record::{Head, Mark, Record, Where, read};
 use super::tables::{HEADS, MARKS, RECORDS, SCHEDULED, USERS, WHERES, text, user_key};
 use super::{now, time};
-use crate::{Count, Listed, State, Status};
+use crate::{Count, Listed, Position, State, Status, Taken};
 
 pub(super) fn status(
     transaction: &ReadTransaction,
@@ -36,6 +36,41 @@ pub(super) fn status(
 
 fn status_of(mark: &Mark, now: u64) -> Status {
     Status { state: mark.state(now), attempts: mark.attempts, since: time(mark.since) }
+}
+
+/// What is taken by who has had everything; none where there is something to take.
+pub(super) fn nothing(
+    transaction: &ReadTransaction,
+    of: &[u8],
+    after: Option<Position>,
+) -> Result<Option<Taken>, Error> {
+    let heads = transaction.open_table(HEADS)?;
+    let head = heads.get(of)?.map(|head| read::<Head>(head.value())).unwrap_or_default();
+    let before = match after {
+        Some(Position::END) => u64::MAX,
+        Some(after) if after.epoch == head.epoch => after.seq,
+        Some(_) | None => 0,
+    };
+    let marks = transaction.open_table(MARKS)?;
+    let now = now();
+    for row in marks.range((of, 0)..=(of, u64::MAX))? {
+        let (key, mark) = row?;
+        if key.value().1 > before || read::<Mark>(mark.value()).is_free(now) {
+            return Ok(None);
+        }
+    }
+    let upto = match after {
+        Some(Position::END) => Position::END,
+        _ => Position { epoch: head.epoch, seq: head.last.max(before) },
+    };
+    Ok(Some(Taken {
+        entries: Vec::new(),
+        epoch: head.epoch,
+        upto,
+        more: false,
+        changes: Vec::new(),
+        failed: Vec::new(),
+    }))
 }
 
 pub(super) fn list(

@@ -78,12 +78,14 @@ if not epoch then
   -- Of an inbox that has lost what is known about it, the line may be left.
   local last = redis.call('ZRANGE', line, -1, -1, 'WITHSCORES')[2] or 0
   redis.call('HSET', about, 'epoch', epoch, 'last', last)
-else
-  redis.call('PERSIST', about)
 end
 redis.call('HINCRBY', about, 'bytes', cost)
-redis.call('ZADD', paths, 0, ARGV[3])
-redis.call('PERSIST', paths)
+-- It has been empty, and would be forgotten.
+if redis.call('HLEN', records) == 1 then
+  redis.call('PERSIST', about)
+  redis.call('ZADD', paths, 0, ARGV[3])
+  redis.call('PERSIST', paths)
+end
 local expires = (is_late and due or now) + ARGV[11]
 if ARGV[12] ~= '' then
   expires = math.min(expires, tonumber(ARGV[12]))

@@ -34,7 +34,8 @@ pub(super) async fn append(
     let link = store.appends();
     let line = link.line()?;
     if !store.durability.unsafe_durability {
-        store.promise.check(link, &line).await?;
+        let has_replicas = store.durability.wait_replicas > 0;
+        store.promise.check(link, &line, has_replicas).await?;
     }
     let message = stored::message(draft);
     let at_a_time = (BATCH_BYTES / (message.len() + OVERHEAD)).clamp(1, BATCH);

@@ -49,31 +49,48 @@ local function tell(changes, id, record, state, times)
   changes[n + 3], changes[n + 4] = state, times
 end
 
--- Takes an entry out for good, and remembers it. The first write is one that a full Redis takes.
+-- Takes an entry out for good, and remembers it. The first write is one that a full Redis takes. Of a Redis
+-- that was let forget things, what is left of an entry goes without a word.
 local function remove(id, state, changes)
   local record = redis.call('HGET', records, id)
+  local times = tried(id)
+  if redis.call('ZREM', line, id) == 1 then
+    local _ = redis.call('ZREM', held, id) == 1 or redis.call('ZREM', waiting, id) == 1
+      or redis.call('ZREM', paused, id)
+  elseif redis.call('ZREM', scheduled, id) == 0 then
+    redis.call('ZREM', failed, id)
+  end
+  redis.call('ZREM', ends, id)
+  redis.call('ZREM', early, id)
+  redis.call('HDEL', tries, id)
   if not record then
     return
   end
   local _, cost, collapse = read(record)
-  local times = tried(id)
-  for _, key in ipairs({line, waiting, held, paused, ends, scheduled, early, failed}) do
-    redis.call('ZREM', key, id)
-  end
   redis.call('HDEL', records, id)
-  redis.call('HDEL', tries, id)
   if collapse ~= '' and redis.call('HGET', collapsed, collapse) == id then
     redis.call('HDEL', collapsed, collapse)
   end
   redis.call('HINCRBY', about, 'bytes', -cost)
   if tonumber(ARGV[1]) > 0 then
-    redis.call('RPUSH', remembered, id .. state .. times .. ' ' .. text(now))
-    redis.call('LTRIM', remembered, -ARGV[1], -1)
+    local length = redis.call('RPUSH', remembered, id .. state .. times .. ' ' .. text(now))
+    if length > tonumber(ARGV[1]) then
+      redis.call('LTRIM', remembered, -ARGV[1], -1)
+    end
     redis.call('PEXPIRE', remembered, 86400000)
   end
   if changes then
     tell(changes, id, record, state, times)
   end
+end
+
+-- The record of an entry of the line and its number; nothing if a part of it was forgotten, which removes it.
+local function whole(id)
+  local record, seq = redis.call('HGET', records, id), redis.call('ZSCORE', line, id)
+  if record and seq then
+    return record, seq
+  end
+  remove(id, 'x')
 end
 
 -- An entry, as answers have it.
@@ -114,10 +131,12 @@ end
 
 -- Forgets in time an inbox that has nothing in it; to be called when something has left it.
 local function close()
-  local left = redis.call('ZCARD', line) + redis.call('ZCARD', scheduled)
-  if left + redis.call('ZCARD', failed) > 0 then
-    return
+  for _, key in ipairs({line, scheduled, failed}) do
+    if redis.call('ZCARD', key) > 0 then
+      return
+    end
   end
+  redis.call('HDEL', about, 'bytes')
   redis.call('PEXPIRE', about, ARGV[2])
   redis.call('ZREMRANGEBYSCORE', paths, '(0', now)
   redis.call('ZADD', paths, 'XX', now + ARGV[2], ARGV[3])

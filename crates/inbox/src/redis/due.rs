@@ -41,7 +41,7 @@ pub(super) async fn advance(store: &RedisInbox) -> Result<Advanced, Error> {
     let mut advanced = Advanced::default();
     let mut looked = Vec::new();
     let mut done = vec![Vec::new(); SHARDS];
-    for shard in 0..SHARDS {
+    for unreadable in &mut done {
         let mut taken = answers.next::<Vec<Vec<u8>>>()?.into_iter();
         advanced.more |= taken.next().is_some_and(|more| more == b"1");
         for member in taken {
@@ -49,7 +49,7 @@ pub(super) async fn advance(store: &RedisInbox) -> Result<Advanced, Error> {
                 Some(of) => looked.push(Looked { of, member }),
                 None => {
                     tracing::warn!("the name of an inbox in Redis cannot be read");
-                    done[shard].push((member, 0));
+                    unreadable.push((member, 0));
                 }
             }
         }

@@ -12,32 +12,44 @@ for _, id in over(ends) do
   remove(id, 'e', changes)
 end
 for _, id in over(scheduled) do
+  local record = redis.call('HGET', records, id)
   redis.call('ZREM', scheduled, id)
-  local seq = redis.call('HINCRBY', about, 'last', 1)
-  redis.call('ZADD', line, seq, id)
-  redis.call('ZADD', waiting, seq, id)
-  redis.call('HSET', tries, id, '0 ' .. text(now))
-  tell(changes, id, redis.call('HGET', records, id), 'p', 0)
-  is_due = 1
+  if record then
+    local seq = redis.call('HINCRBY', about, 'last', 1)
+    redis.call('ZADD', line, seq, id)
+    redis.call('ZADD', waiting, seq, id)
+    redis.call('HSET', tries, id, '0 ' .. text(now))
+    tell(changes, id, record, 'p', 0)
+    is_due = 1
+  end
 end
 for _, id in over(held) do
+  local record, seq = whole(id)
   redis.call('ZREM', held, id)
-  redis.call('ZADD', waiting, redis.call('ZSCORE', line, id), id)
-  local times = tried(id)
-  redis.call('HSET', tries, id, times .. ' ' .. text(now))
-  tell(changes, id, redis.call('HGET', records, id), 'p', times)
-  is_due = 1
+  if record then
+    redis.call('ZADD', waiting, seq, id)
+    local times = tried(id)
+    redis.call('HSET', tries, id, times .. ' ' .. text(now))
+    tell(changes, id, record, 'p', times)
+    is_due = 1
+  end
 end
 for _, id in over(paused) do
+  local record, seq = whole(id)
   redis.call('ZREM', paused, id)
-  redis.call('ZADD', waiting, redis.call('ZSCORE', line, id), id)
-  is_due = 1
+  if record then
+    redis.call('ZADD', waiting, seq, id)
+    is_due = 1
+  end
 end
 for _, id in over(failed) do
-  local times, _, seq = tried(id)
+  local record = redis.call('HGET', records, id)
   redis.call('ZREM', failed, id)
-  redis.call('ZADD', failed, now + ARGV[4], id)
-  hand_out(lost, id, seq or 0, times, 0, redis.call('HGET', records, id))
+  if record then
+    local times, _, seq = tried(id)
+    redis.call('ZADD', failed, now + ARGV[4], id)
+    hand_out(lost, id, seq or 0, times, 0, record)
+  end
 end
 local again = math.huge
 for _, key in ipairs({ends, scheduled, held, paused, failed}) do
@@ -49,5 +61,7 @@ if again == math.huge then
   redis.call('HDEL', about, 'look')
   return {now, 0, is_due, changes, lost}
 end
+-- The first write is one that a full Redis takes.
+redis.call('HDEL', about, 'look')
 redis.call('HSET', about, 'look', text(again))
 return {now, again, is_due, changes, lost}

@@ -14,8 +14,9 @@ local changes, lost, again = {}, {}, math.huge
 for i = 9, #ARGV, 2 do
   local seq, what = tonumber(ARGV[i]), ARGV[i + 1]
   local id = redis.call('ZRANGEBYSCORE', line, ARGV[i], ARGV[i], 'LIMIT', 0, 1)[1]
-  local times = id and tried(id)
-  if not id then
+  local record = id and whole(id)
+  local times = record and tried(id)
+  if not record then
     -- Settled elsewhere, or expired.
   elseif what == 'ack' then
     remove(id, 'a', changes)
@@ -33,7 +34,7 @@ for i = 9, #ARGV, 2 do
         redis.call('ZADD', waiting, seq, id)
       end
       redis.call('HSET', tries, id, times .. ' ' .. text(now))
-      tell(changes, id, redis.call('HGET', records, id), 'p', times)
+      tell(changes, id, record, 'p', times)
     end
   end
 end

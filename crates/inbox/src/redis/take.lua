@@ -29,7 +29,10 @@ local more, claimed = false, false
 local function take(id, seq)
   local ending = redis.call('ZSCORE', ends, id)
   local record = redis.call('HGET', records, id)
-  if not record or not ending or tonumber(ending) <= now then
+  if not record then
+    remove(id, 'x')
+    return true
+  elseif ending and tonumber(ending) <= now then
     return true
   end
   local times = tried(id)

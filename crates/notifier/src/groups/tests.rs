@@ -137,7 +137,7 @@ async fn a_session_that_is_not_there_is_not_added_nor_anybody_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_that_nodes_are_not_told_of_is_not_in_force_and_says_so() {
+async fn a_change_that_nodes_are_not_told_of_is_not_in_force_and_says_so() {
     let down = Link::Down("connection refused".to_owned());
     let unavailable = PublishError::Unavailable("connection refused".to_owned());
     for (link, on_publish) in [
@@ -148,20 +148,29 @@ async fn a_removal_that_nodes_are_not_told_of_is_not_in_force_and_says_so() {
         let broker = std::sync::Arc::new(FakeBroker::new(link, on_publish));
         let fixture = Fixture::over(broker.clone(), Config::default());
         let groups = Groups::new(fixture.node.clone());
-        groups.add(add(&["ann"], &[])).await.unwrap();
-        let mut request = remove(&["ann"], &[]);
-        request.metadata_mut().insert("grpc-timeout", "4S".parse().unwrap());
+        let (mut adding, mut removing) = (add(&["ann"], &[]), remove(&["ann"], &[]));
+        for metadata in [adding.metadata_mut(), removing.metadata_mut()] {
+            metadata.insert("grpc-timeout", "4S".parse().unwrap());
+        }
         let start = tokio::time::Instant::now();
-        let status = groups.remove(request).await.unwrap_err();
+        let added = groups.add(adding).await.unwrap_err();
         assert_eq!(start.elapsed(), Duration::from_millis(3_600), "it is waited for");
-        assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.message().ends_with(NOT_IN_FORCE), "{status:?}");
-        assert_eq!(status.get_details_error_info().unwrap().reason, "NOT_IN_FORCE");
+        assert_eq!(fixture.store.size(&dev()).await, Ok(1));
+        let start = tokio::time::Instant::now();
+        let removed = groups.remove(removing).await.unwrap_err();
+        assert_eq!(start.elapsed(), Duration::from_millis(3_600), "it is waited for");
         assert_eq!(fixture.store.size(&dev()).await, Ok(0));
+        for (status, so) in [(added, NOT_HEARD), (removed, NOT_IN_FORCE)] {
+            assert_eq!(status.code(), Code::Unavailable);
+            assert!(status.message().ends_with(so), "{status:?}");
+            assert_eq!(status.get_details_error_info().unwrap().reason, "NOT_IN_FORCE");
+        }
         // Trying again is enough.
         broker.set_link(Link::Up);
         broker.on_publish(OnPublish::Answer(Ok(())));
         assert_eq!(groups.remove(remove(&["ann"], &[])).await.unwrap().into_inner().removed, 0);
+        assert_eq!(groups.add(add(&["ann"], &[])).await.unwrap().into_inner().added, 1);
+        assert_eq!(groups.add(add(&["ann"], &[])).await.unwrap().into_inner().added, 0);
     }
 }
 

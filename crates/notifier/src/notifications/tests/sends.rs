@@ -282,6 +282,8 @@ struct Seen {
     store: Arc<MemoryPresence>,
     lookups: std::sync::atomic::AtomicUsize,
     is_away: bool,
+    /// Whether it is away when it is asked for a session.
+    no_sessions: std::sync::atomic::AtomicBool,
 }
 
 impl Seen {
@@ -327,6 +329,9 @@ impl Presence for Seen {
         &self,
         id: &::presence::SessionId,
     ) -> Result<Option<::presence::Session>, ::presence::Unavailable> {
+        if self.no_sessions.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(::presence::Unavailable("connection refused".to_owned()));
+        }
         seen!(self, Presence::session(id))
     }
     async fn count(&self) -> Result<::presence::Count, ::presence::Unavailable> {
@@ -417,7 +422,12 @@ fn seen(is_away: bool) -> (Fixture, Arc<Seen>) {
         Arc::new(broker_embedded::EmbeddedBroker::new(Default::default()));
     let boot = ::presence::Boot::generate();
     let store = Arc::new(MemoryPresence::new(&Default::default(), boot));
-    let seen = Arc::new(Seen { store: store.clone(), lookups: 0.into(), is_away });
+    let seen = Arc::new(Seen {
+        store: store.clone(),
+        lookups: 0.into(),
+        is_away,
+        no_sessions: false.into(),
+    });
     let fixture = Fixture::with_store(broker, store, seen.clone(), Config::default());
     let (nodes, stopping) = (fixture.node.nodes.clone(), fixture.stopping.clone());
     tokio::spawn(async move { nodes.run(stopping).await });
@@ -470,6 +480,28 @@ async fn without_the_store_users_get_it_by_every_node_and_members_do_not() {
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.message(), "presence is unavailable: connection refused");
     assert!(status.get_details_retry_info().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_by_user_and_by_session_gets_it_once_though_the_store_fails_between() {
+    let (fixture, seen) = seen(false);
+    let notifications = Notifications::new(fixture.node.clone());
+    let mut inlet = fixture.inlet().await;
+    let session = fixture.session("ann").await;
+    in_group(&fixture, "both", &[Member::User(user("ann")), Member::Session(session.clone())])
+        .await;
+    in_group(&fixture, "apart", &[Member::Session(session.clone())]).await;
+    seen.no_sessions.store(true, std::sync::atomic::Ordering::Relaxed);
+    let to = |group| Request::new(to_group(&[group], "/queue/news"));
+    let status = notifications.send_to_group(to("both")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "nobody knows whose session it is: {status:?}");
+    // Without users there is nothing to confuse it with.
+    let sent = notifications.send_to_group(to("apart")).await.unwrap().into_inner();
+    assert!(sent.uncounted);
+    assert_eq!(addressed(letter(&mut inlet).await).to, [Target::Session(session)]);
+    seen.no_sessions.store(false, std::sync::atomic::Ordering::Relaxed);
+    notifications.send_to_group(to("both")).await.unwrap();
+    assert_eq!(addressed(letter(&mut inlet).await).to, [Target::User(user("ann"))]);
 }
 
 #[tokio::test(start_paused = true)]
