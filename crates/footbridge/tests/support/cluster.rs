@@ -22,6 +22,8 @@ pub(crate) struct Place {
     /// Sets this cluster apart from others at the same servers.
     pub(crate) namespace: String,
     pub(crate) rabbitmq: String,
+    /// The notifier's way to RabbitMQ, where it is another.
+    pub(crate) notifier_rabbitmq: Option<String>,
     /// The way to Redis of the notifier, and of each gateway.
     pub(crate) redis: String,
     pub(crate) gateways: Vec<String>,
@@ -64,6 +66,7 @@ impl Place {
         Self {
             namespace: namespace.to_owned(),
             rabbitmq: testkit::rabbitmq().await.uri(),
+            notifier_rabbitmq: None,
             gateways: vec![redis.clone(); 3],
             redis,
             settings: Vec::new(),
@@ -85,7 +88,12 @@ impl Place {
 impl Cluster {
     /// Starts all nodes and returns when they are ready and know each other.
     pub(crate) async fn start(place: &Place) -> Self {
-        let mut notifier = place.node(Settings::notifier(), &place.redis).start().await;
+        let notifier = place.node(Settings::notifier(), &place.redis);
+        let notifier = match &place.notifier_rabbitmq {
+            Some(uri) => notifier.set("rabbitmq.uris", uri),
+            None => notifier,
+        };
+        let mut notifier = notifier.start().await;
         let (mut gateways, mut urls) = (Vec::new(), Vec::new());
         for redis in &place.gateways {
             let mut gateway = place.node(Settings::gateway(), redis).start().await;
@@ -169,7 +177,7 @@ impl Service {
             sessions: owned(ids),
             destination: path.to_owned(),
             message: Some(text(body)),
-            audience: None,
+            ..SendToSessionRequest::default()
         };
         reach(self.notifications.send_to_session(request).await.unwrap().into_inner())
     }
