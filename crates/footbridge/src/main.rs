@@ -7,10 +7,12 @@ mod bench;
 mod check_config;
 mod client;
 mod config;
+mod deliveries;
 mod dev;
 mod example;
 mod file_limit;
 mod grpc;
+mod inbox;
 mod inboxes;
 mod listen;
 mod log;
@@ -52,6 +54,8 @@ enum Command {
     Listen(listen::Command),
     /// List who is online: every session, or those of some users.
     Users(users::Command),
+    /// Show what waits for users who have not had it yet, and take it out.
+    Inbox(inbox::Command),
     /// Measure a STOMP-over-WebSocket server, this one or any other.
     Bench(bench::Command),
     /// Make a token, or say what is in one and whether it would be accepted.
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Send(command) => command.run(),
         Command::Listen(command) => command.run(),
         Command::Users(command) => command.run(),
+        Command::Inbox(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::CheckConfig(command) => command.run(),

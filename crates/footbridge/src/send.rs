@@ -1,6 +1,7 @@
 //! `footbridge send`: messages from a terminal, by STOMP as a client or by gRPC as a service.
 
 mod bodies;
+mod durable;
 mod grpc;
 mod stomp;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 use self::bodies::Bodies;
+use self::durable::DurableOptions;
 use crate::client::Target;
 
 /// Send a message, or one for each line of standard input.
@@ -18,7 +20,8 @@ use crate::client::Target;
     after_help = "Each message is confirmed by the server before the command ends. With --user, --session, --group or --all \
                   the destination is one within the users, such as /queue/news for those who are subscribed to \
                   /user/queue/news, and the answer says how many sessions there were. With --group it may be left out: \
-                  then the message goes to those who are subscribed to /group/NAME."
+                  then the message goes to those who are subscribed to /group/NAME. With --durable the answer says for how many users \
+                  the message is stored, and `footbridge inbox` shows what waits for them."
 )]
 pub(crate) struct Command {
     #[command(flatten)]
@@ -33,6 +36,8 @@ pub(crate) struct Command {
     token: Option<String>,
     #[command(flatten)]
     recipients: RecipientOptions,
+    #[command(flatten)]
+    durable: DurableOptions,
     /// A header, as name:value; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -93,6 +98,7 @@ struct Envelope {
     destination: String,
     content_type: Option<String>,
     headers: Vec<(String, String)>,
+    durable: DurableOptions,
 }
 
 impl Command {
@@ -144,8 +150,11 @@ impl Command {
             ),
             (None, None, _) => Bodies::lines(),
         };
-        let (content_type, headers) = (self.content_type, self.headers);
-        let envelope = Envelope { destination, content_type, headers };
+        if self.durable.has_key() && matches!(bodies, Bodies::Lines(_)) {
+            bail!("--key is of one message, and each line is one: give the body");
+        }
+        let (content_type, headers, durable) = (self.content_type, self.headers, self.durable);
+        let envelope = Envelope { destination, content_type, headers, durable };
         match url {
             Some(url) => {
                 grpc::send(&url, self.token.as_deref(), recipients, envelope, bodies).await

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use ::inbox::{Durable, Inbox};
 use ::presence::{Boot, MemoryPresence, Presence, Session, SessionId, UserName};
 use broker::{Broker, Destinations, PublisherId};
 use broker_embedded::EmbeddedBroker;
-use cluster::{Inlet, Letter, Nodes};
+use cluster::{Dispatcher, DispatcherParts, Inlet, Letter, Nodes, Router};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -30,9 +31,14 @@ impl Fixture {
 
     pub(crate) fn with_config(config: Config) -> Self {
         let fixture = Self::over(Arc::new(EmbeddedBroker::new(Default::default())), config);
-        let (nodes, stopping) = (fixture.node.nodes.clone(), fixture.stopping.clone());
-        tokio::spawn(async move { nodes.run(stopping).await });
+        fixture.announce();
         fixture
+    }
+
+    /// Has nodes hear of each other.
+    pub(crate) fn announce(&self) {
+        let (nodes, stopping) = (self.node.nodes.clone(), self.stopping.clone());
+        tokio::spawn(async move { nodes.run(stopping).await });
     }
 
     /// With a broker by which nobody hears anything.
@@ -49,20 +55,61 @@ impl Fixture {
         seen: Arc<S>,
         config: Config,
     ) -> Self {
+        Self::with_all(broker, store, seen, config, None)
+    }
+
+    /// With a store of inboxes, and a broker by which nobody hears anything.
+    pub(crate) fn keeping(
+        broker: Arc<dyn Broker>,
+        inbox: Arc<dyn Inbox>,
+        config: ::inbox::Config,
+    ) -> Self {
+        let boot = Boot::generate();
+        let store = Arc::new(MemoryPresence::new(&Default::default(), boot));
+        let kept = Some((inbox, config));
+        Self::with_all(broker, store.clone(), store, Config::default(), kept)
+    }
+
+    fn with_all<S: Presence + ::presence::Groups>(
+        broker: Arc<dyn Broker>,
+        store: Arc<MemoryPresence>,
+        seen: Arc<S>,
+        config: Config,
+        kept: Option<(Arc<dyn Inbox>, ::inbox::Config)>,
+    ) -> Self {
         let (boot, stopping) = (store.boot(), CancellationToken::new());
         // The node's own presence: what it announces is true whatever the notifier sees.
         let nodes = Nodes::of_gateway(broker.clone(), store.clone(), PublisherId(u64::MAX));
+        let nodes = Arc::new(nodes);
+        let (kept, inbox) = match kept {
+            Some((inbox, config)) => (Some(inbox), config),
+            None => (None, ::inbox::Config::default()),
+        };
+        let dispatcher = kept.map(|kept| {
+            let groups: Arc<dyn ::presence::Groups> = seen.clone();
+            let router = Router::new(broker.clone(), seen.clone(), groups, nodes.clone());
+            Dispatcher::new(DispatcherParts {
+                inbox: kept,
+                router,
+                broker: broker.clone(),
+                destinations: Destinations::default(),
+                boot,
+                publisher: PublisherId(u64::MAX - 1),
+                durable: Durable::new(&inbox.durable).unwrap(),
+                dead_letter: None,
+            })
+        });
         let node = Node::new(Made {
             config,
             broker: broker.clone(),
             presence: seen.clone(),
             groups: seen,
-            nodes: Arc::new(nodes),
+            nodes,
             destinations: Destinations::default(),
             metrics: Arc::new(Metrics::new()),
             stopping: stopping.clone(),
-            dispatcher: None,
-            inbox: Default::default(),
+            dispatcher,
+            inbox,
         });
         Self { node, store, broker, stopping, boot }
     }

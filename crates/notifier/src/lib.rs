@@ -35,6 +35,8 @@ mod entrance;
 #[cfg(test)]
 mod fake_broker;
 #[cfg(test)]
+mod fake_inbox;
+#[cfg(test)]
 mod fixture;
 mod groups;
 mod health;
@@ -109,7 +111,7 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 const WINDOWS: (u32, u32) = (64 * 1024, 8 * 1024 * 1024);
 
 /// As whom it sends what comes by the entrance; callers are numbered from the middle up.
-const ENTRANCE: PublisherId = PublisherId(u64::MAX - 3);
+const ENTRANCE: PublisherId = PublisherId(u64::MAX - 5);
 
 /// What a notifier is made of.
 pub struct Parts {

@@ -35,7 +35,7 @@ pub(crate) fn publish(request: PublishRequest, node: &Node) -> Result<Wanted, Re
             let outbound = Outbound { path: to.path, audience, content, persistent };
             to_user(user, SessionId::new(name).ok(), outbound, terms, node)
         }
-        Destination::TempQueue(_) | Destination::ReplyQueue(_) if terms.deliver_at.is_some() => {
+        Destination::ReplyQueue(_) if terms.deliver_at.is_some() => {
             let problem = "is not for what is of one session, which may be over then";
             Err(Refusal::invalid("deliver_at", problem))
         }

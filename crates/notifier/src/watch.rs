@@ -84,7 +84,6 @@ impl Watch {
         node: &Arc<Node>,
         request: WatchDeliveryRequest,
     ) -> Result<Self, Refusal> {
-        let keeper = Arc::clone(node.keeper()?);
         let WatchDeliveryRequest { deliveries, until_final } = request;
         let counts = deliveries.iter().map(|of| of.users.len().max(1));
         match counts.sum::<usize>() {
@@ -97,6 +96,7 @@ impl Watch {
             }
             _ => {}
         }
+        let keeper = Arc::clone(node.keeper()?);
         let mut watch = Self {
             // From before the store is read.
             told: keeper.dispatcher().told(),

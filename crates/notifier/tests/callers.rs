@@ -13,6 +13,7 @@ use access::token::{Signer, wanted_claims};
 use futures_util::{FutureExt, StreamExt, stream};
 use notifier::{BindError, Callers, Config};
 use proto::v1::groups_client::GroupsClient;
+use proto::v1::inbox_client::InboxClient;
 use proto::v1::notifications_client::NotificationsClient;
 use proto::v1::presence_client::PresenceClient;
 use proto::v1::*;
@@ -32,7 +33,7 @@ const SECRET: &str = "a secret that is long enough: 32 bytes";
 fn access() -> access::Config {
     let roles = toml::from_str(
         "publisher = ['Notifications/*']\nwatcher = ['Presence/GetUsers', 'Presence/Watch']\n\
-         admin = ['*']",
+         support = ['Inbox/List', 'Inbox/Count']\nadmin = ['*']",
     );
     access::Config {
         jwt_secret: Secret::from(SECRET),
@@ -78,6 +79,7 @@ async fn every_method(channel: &Channel, shown: &[String]) -> Vec<(&'static str,
         send_to_group(SendToGroupRequest::default()),
         send_to_all(SendToAllRequest::default()),
         send_stream(stream::empty::<SendRequest>()),
+        watch_delivery(WatchDeliveryRequest::default()),
     );
     call!(PresenceClient:
         get_users(GetUsersRequest::default()),
@@ -97,6 +99,15 @@ async fn every_method(channel: &Channel, shown: &[String]) -> Vec<(&'static str,
         count(CountGroupRequest::default()),
         of(GroupsOfRequest::default()),
         set_lifetime(SetGroupLifetimeRequest::default()),
+    );
+    call!(InboxClient:
+        list(ListInboxRequest::default()),
+        count(CountInboxRequest::default()),
+        paths(InboxPathsRequest::default()),
+        status(InboxStatusRequest::default()),
+        settle(SettleInboxRequest::default()),
+        purge(PurgeInboxRequest::default()),
+        forget(ForgetUserRequest::default()),
     );
     codes
 }
@@ -122,7 +133,7 @@ async fn every_method_asks_for_a_token_that_may_call_it() {
         vec![format!("Bearer {}", token("admin")), format!("Bearer {}", token("admin"))],
     ] {
         let codes = every_method(&node.channel, &shown).await;
-        assert_eq!(codes.len(), 22);
+        assert_eq!(codes.len(), 30);
         assert_eq!(let_in(&codes, Code::Unauthenticated), Vec::<&str>::new(), "{shown:?}");
     }
     let codes = every_method(&node.channel, &bearer("none")).await;
@@ -130,10 +141,14 @@ async fn every_method_asks_for_a_token_that_may_call_it() {
     let codes = every_method(&node.channel, &bearer("watcher")).await;
     let expected = ["PresenceClient.get_users", "PresenceClient.watch"];
     assert_eq!(let_in(&codes, Code::PermissionDenied), expected);
+    // Who may look into inboxes may not purge them.
+    let codes = every_method(&node.channel, &bearer("support")).await;
+    let expected = ["InboxClient.list", "InboxClient.count"];
+    assert_eq!(let_in(&codes, Code::PermissionDenied), expected);
     let codes = every_method(&node.channel, &bearer("publisher")).await;
-    assert_eq!(let_in(&codes, Code::PermissionDenied).len(), 7);
+    assert_eq!(let_in(&codes, Code::PermissionDenied).len(), 8);
     let codes = every_method(&node.channel, &bearer("admin")).await;
-    assert_eq!(let_in(&codes, Code::PermissionDenied).len(), 22);
+    assert_eq!(let_in(&codes, Code::PermissionDenied).len(), 30);
 
     let mut health = HealthClient::new(node.channel.clone());
     health.check(HealthCheckRequest::default()).await.unwrap();
@@ -250,9 +265,9 @@ async fn a_certificate_opens_what_the_roles_of_its_names_may_call() {
     let files = Files::new();
     let node = Node::start_guarded(files.config(), access()).await.unwrap();
     for (common, names, expected) in [
-        ("boss", &[][..], 22),
-        ("orders", &["orders.internal"], 7),
-        ("orders.internal", &["else.internal"], 7),
+        ("boss", &[][..], 30),
+        ("orders", &["orders.internal"], 8),
+        ("orders.internal", &["else.internal"], 8),
         ("nobody", &["nobody.internal"], 0),
     ] {
         let channel = files.channel(&node, Some(files.certify(common, names)));
@@ -284,7 +299,7 @@ async fn tokens_may_be_asked_for_behind_tls_and_certificates() {
     let codes = every_method(&channel, &[]).await;
     assert_eq!(let_in(&codes, Code::Unauthenticated), Vec::<&str>::new());
     let codes = every_method(&channel, &[format!("Bearer {}", token("admin"))]).await;
-    assert_eq!(let_in(&codes, Code::PermissionDenied).len(), 22);
+    assert_eq!(let_in(&codes, Code::PermissionDenied).len(), 30);
 }
 
 #[tokio::test]

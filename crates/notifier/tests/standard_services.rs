@@ -20,7 +20,8 @@ fn of(service: &str) -> HealthCheckRequest {
 async fn health_is_serving_until_the_node_stops_and_watching_does_not_hold_it_up() {
     let mut node = Node::start().await;
     let mut client = HealthClient::new(node.channel.clone());
-    for name in ["", OURS, "footbridge.v1.Presence", "footbridge.v1.Groups"] {
+    for name in ["", OURS, "footbridge.v1.Presence", "footbridge.v1.Groups", "footbridge.v1.Inbox"]
+    {
         let mut watch = client.watch(of(name)).await.unwrap().into_inner();
         // What a watch begins with is what was true then, and may be of before the first contact.
         loop {
@@ -68,6 +69,7 @@ async fn reflection_lists_the_services_and_gives_their_files() {
     names.sort();
     let expected = [
         "footbridge.v1.Groups",
+        "footbridge.v1.Inbox",
         OURS,
         "footbridge.v1.Presence",
         "grpc.health.v1.Health",

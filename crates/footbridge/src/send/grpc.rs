@@ -1,5 +1,7 @@
 //! Sending as a service does: one stream of messages, many on their way at once, each with its answer.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use anyhow::{Context, bail};
@@ -7,16 +9,19 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use proto::v1::message::Body;
 use proto::v1::notifications_client::NotificationsClient;
 use proto::v1::send_request::To;
+use proto::v1::stored_for_user::Outcome;
 use proto::v1::{
-    Failure, Header, Message, PublishRequest, PublishStreamResponse, SendRequest, SendResponse,
-    SendStreamResponse, SendToAllRequest, SendToGroupRequest, SendToSessionRequest,
-    SendToUserRequest, publish_stream_response, send_stream_response,
+    DeliveryRef, Durable, Failure, Header, Message, PublishRequest, PublishResponse,
+    PublishStreamResponse, SendRequest, SendResponse, SendStreamResponse, SendToAllRequest,
+    SendToGroupRequest, SendToSessionRequest, SendToUserRequest, Stored, publish_stream_response,
+    send_stream_response,
 };
 use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Bodies, Envelope, Recipients};
+use crate::deliveries;
 use crate::grpc::{Notifier, reason, shown};
 
 /// Requests that were read and wait to be written; beyond it the input is not read.
@@ -31,36 +36,66 @@ pub(super) async fn send(
     bodies: Bodies,
 ) -> anyhow::Result<()> {
     let message = Message::try_from(&envelope)?;
-    let destination = envelope.destination;
+    let Envelope { destination, durable: options, .. } = envelope;
+    let publish = match &to {
+        None => options.of_publish()?,
+        Some(Recipients::Sessions(_)) => options.none().map(|()| Default::default())?,
+        Some(Recipients::Groups(_) | Recipients::All) if options.watch => {
+            bail!("--watch is for messages whose users are named: give --user")
+        }
+        Some(_) => Default::default(),
+    };
+    if to.is_none() && options.watch && publish.0.is_none() {
+        bail!("--watch is for what is stored: give --user, or --deliver-at");
+    }
+    let durable = options.of_users()?;
     let notifier = Notifier::connect(url, token).await?;
     let mut client = NotificationsClient::new(notifier.channel());
+    // What is watched in the end, if that is wanted.
+    let stored = RefCell::new(Vec::new());
     match to {
         None => {
+            let (deliver_at, idempotency_key) = publish;
             let request = |body| PublishRequest {
                 destination: destination.clone(),
                 message: Some(with_body(&message, body)),
-                ..PublishRequest::default()
+                deliver_at,
+                idempotency_key: idempotency_key.clone(),
             };
             let call = async |requests| client.publish_stream(requests).await;
             let read = |answer: PublishStreamResponse| match answer.outcome {
                 Some(publish_stream_response::Outcome::Failure(failure)) => Err(failure),
-                _ => Ok(()),
+                Some(publish_stream_response::Outcome::Published(published)) => {
+                    if deliver_at.is_some() {
+                        show_later(&published);
+                    }
+                    stored.borrow_mut().push(published_later(&destination, published));
+                    Ok(())
+                }
+                None => Ok(()),
             };
-            send_all(&notifier, bodies, request, call, read).await
+            send_all(&notifier, bodies, request, call, read).await?;
         }
         Some(to) => {
-            let request = |body| to.request(&destination, with_body(&message, body));
+            let request =
+                |body| to.request(&destination, with_body(&message, body), durable.clone());
             let call = async |requests| client.send_stream(requests).await;
             let read = |answer: SendStreamResponse| match answer.outcome {
                 Some(send_stream_response::Outcome::Failure(failure)) => Err(failure),
                 Some(send_stream_response::Outcome::Sent(sent)) => {
                     show(&sent);
+                    stored.borrow_mut().extend(kept(&sent, &destination));
                     Ok(())
                 }
                 None => Ok(()),
             };
-            send_all(&notifier, bodies, request, call, read).await
+            send_all(&notifier, bodies, request, call, read).await?;
         }
+    }
+    let stored = stored.into_inner();
+    match options.watch && !stored.is_empty() {
+        true => deliveries::watch(&notifier, stored, true, std::io::stdout()).await,
+        false => Ok(()),
     }
 }
 
@@ -136,29 +171,24 @@ async fn send_all<R: Send + 'static, A>(
 }
 
 impl Recipients {
-    fn request(&self, destination: &str, message: Message) -> SendRequest {
+    fn request(
+        &self,
+        destination: &str,
+        message: Message,
+        durable: Option<Durable>,
+    ) -> SendRequest {
         let (destination, message, audience) = (destination.to_owned(), Some(message), None);
         let to = match self.clone() {
-            Self::Users(users) => To::Users(SendToUserRequest {
-                users,
-                destination,
-                message,
-                audience,
-                durable: None,
-            }),
+            Self::Users(users) => {
+                To::Users(SendToUserRequest { users, destination, message, audience, durable })
+            }
             Self::Sessions(sessions) => {
                 To::Sessions(SendToSessionRequest { sessions, destination, message, audience })
             }
-            Self::Groups(groups) => To::Groups(SendToGroupRequest {
-                groups,
-                destination,
-                message,
-                audience,
-                durable: None,
-            }),
-            Self::All => {
-                To::All(SendToAllRequest { destination, message, audience, durable: None })
+            Self::Groups(groups) => {
+                To::Groups(SendToGroupRequest { groups, destination, message, audience, durable })
             }
+            Self::All => To::All(SendToAllRequest { destination, message, audience, durable }),
         };
         SendRequest { to: Some(to) }
     }
@@ -167,7 +197,69 @@ impl Recipients {
 /// Says whom a message reached.
 #[expect(clippy::print_stdout, reason = "it is the answer")]
 fn show(sent: &SendResponse) {
-    println!("{}", reach(sent));
+    match &sent.stored {
+        Some(stored) => println!("{}: message {}", inboxes(stored), sent.message_id),
+        None => println!("{}", reach(sent)),
+    }
+}
+
+/// Says that a message waits.
+#[expect(clippy::print_stdout, reason = "it is the answer")]
+fn show_later(published: &PublishResponse) {
+    let what = if published.known { "known" } else { "stored until then" };
+    println!("{what}: message {}", published.message_id);
+}
+
+/// In how many inboxes a message is.
+fn inboxes(stored: &Stored) -> String {
+    let Stored { stored, scheduled, known, full, users } = stored;
+    let mut said = Vec::new();
+    for (count, what) in
+        [(stored, "stored"), (scheduled, "scheduled"), (known, "known before"), (full, "full")]
+    {
+        match count {
+            0 => {}
+            1 => said.push(format!("{what} in 1 inbox")),
+            count => said.push(format!("{what} in {count} inboxes")),
+        }
+    }
+    let mut text = if said.is_empty() { "for nobody".to_owned() } else { said.join(", ") };
+    let full = users.iter().filter(|one| one.outcome() == Outcome::Full);
+    let full: Vec<_> = full.map(|one| shown(&one.user)).collect();
+    if !full.is_empty() {
+        text.push_str(&format!(" (of {})", full.join(", ")));
+    }
+    text
+}
+
+/// What may be watched of a message.
+fn kept(sent: &SendResponse, destination: &str) -> Vec<DeliveryRef> {
+    let mut by_id = BTreeMap::<&str, BTreeSet<&String>>::new();
+    let users = sent.stored.iter().flat_map(|stored| &stored.users);
+    for one in users.filter(|one| !one.message_id.is_empty()) {
+        by_id.entry(&one.message_id).or_default().insert(&one.user);
+    }
+    let of = |(message_id, users): (&str, BTreeSet<&String>)| DeliveryRef {
+        users: users.into_iter().cloned().collect(),
+        destination: destination.to_owned(),
+        message_id: message_id.to_owned(),
+    };
+    by_id.into_iter().map(of).collect()
+}
+
+/// What may be watched of a message that was published to be delivered later: it is in a user's inbox, or in
+/// nobody's.
+fn published_later(destination: &str, published: PublishResponse) -> DeliveryRef {
+    let message_id = published.message_id;
+    let within = destination.strip_prefix("/user/").and_then(|rest| {
+        let at = rest.find('/')?;
+        Some((rest.get(..at)?.to_owned(), rest.get(at..)?.to_owned()))
+    });
+    let (users, destination) = match within {
+        Some((user, path)) => (vec![user], path),
+        None => (Vec::new(), destination.to_owned()),
+    };
+    DeliveryRef { users, destination, message_id }
 }
 
 /// How many sessions on how many nodes, and of which target where there are several.
@@ -254,9 +346,51 @@ fn tell(number: u64, failure: &Failure) {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::Reached;
+    use proto::v1::{Reached, StoredForUser};
 
+    use super::super::DurableOptions;
     use super::*;
+
+    #[test]
+    fn what_is_stored_is_told_in_words_and_can_be_watched() {
+        let one = |user: &str, outcome: Outcome, id: &str| StoredForUser {
+            user: user.to_owned(),
+            outcome: outcome.into(),
+            message_id: id.to_owned(),
+        };
+        let users = vec![
+            one("ann", Outcome::Stored, "2"),
+            one("bob", Outcome::Known, "1"),
+            one("cid", Outcome::Full, ""),
+            one("ann", Outcome::Stored, "2"),
+        ];
+        let stored = Stored { stored: 2, known: 1, full: 1, users, ..Stored::default() };
+        assert_eq!(
+            inboxes(&stored),
+            "stored in 2 inboxes, known before in 1 inbox, full in 1 inbox (of cid)"
+        );
+        assert_eq!(inboxes(&Stored::default()), "for nobody");
+        let sent = SendResponse { stored: Some(stored), ..SendResponse::default() };
+        let watched: Vec<_> = kept(&sent, "/queue/a")
+            .into_iter()
+            .map(|of| (of.users.join(","), of.message_id))
+            .collect();
+        let expected = [("bob", "1"), ("ann", "2")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(watched, expected);
+    }
+
+    #[test]
+    fn what_is_published_to_a_user_later_is_in_an_inbox() {
+        for (destination, users, path) in
+            [("/topic/a", vec![], "/topic/a"), ("/user/ann/queue/b/c", vec!["ann"], "/queue/b/c")]
+        {
+            let of = published_later(destination, PublishResponse::default());
+            assert_eq!(
+                (of.users, &*of.destination),
+                (users.into_iter().map(str::to_owned).collect(), path)
+            );
+        }
+    }
 
     #[test]
     fn a_body_is_sent_as_what_it_is() {
@@ -279,6 +413,7 @@ mod tests {
             destination: "/topic/a".into(),
             content_type: None,
             headers: headers.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect(),
+            durable: DurableOptions::default(),
         };
         let headers = [("a", "1"), ("content-type", "text/html"), ("persistent", "false")];
         let message = Message::try_from(&envelope(&headers)).unwrap();

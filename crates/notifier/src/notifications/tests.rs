@@ -1,5 +1,6 @@
 //! Deadlines, failures and streams against a broker that misbehaves, in paused time.
 
+mod durable;
 mod sends;
 
 use std::time::Duration;
