@@ -6,10 +6,10 @@ mod support;
 use std::time::Duration;
 
 use proto::v1::online_event::{Ending, Kind};
-use proto::v1::{OnlineEvent, WatchOnlineRequest};
+use proto::v1::{AddToGroupRequest, OnlineEvent, SendToGroupRequest, WatchOnlineRequest};
 use support::PATIENCE;
 use support::cluster::{
-    Cluster, Place, certain, ids_of, reach, sessions_on, sorted_ids, to_users, told_of,
+    Cluster, Place, certain, ids_of, owned, reach, sessions_on, sorted_ids, text, to_users, told_of,
 };
 use support::session::Session;
 use testkit::RabbitMq;
@@ -130,5 +130,40 @@ async fn what_is_sent_while_rabbitmq_is_away_fails_clearly_or_arrives_and_no_ses
         assert!(heard.iter().all(|body| maybe.contains(body)), "{heard:?} of {maybe:?}");
     }
     assert_eq!(cluster.service.sessions_of(&["ann"]).await.unwrap(), [sorted_ids(&ann)]);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_answered_for_a_group_arrives_though_rabbitmq_is_killed() {
+    let mut rabbitmq = RabbitMq::start().await.unwrap();
+    let mut place = Place::shared("group-and-kill").await;
+    place.rabbitmq = rabbitmq.uri();
+    place.settings.push(("rabbitmq.reconnect_pause", "1s"));
+    let mut cluster = Cluster::start(&place).await;
+    let add = AddToGroupRequest {
+        group: "dev".to_owned(),
+        users: owned(&["ann"]),
+        ..AddToGroupRequest::default()
+    };
+    cluster.service.groups.add(add).await.unwrap();
+    let mut ann = Session::connect(&cluster.urls[0], "ann").await;
+    ann.subscribe("g", "/group/dev").await;
+    for n in 0..3 {
+        let answered = format!("{n} answered");
+        cluster.service.send_to_group("dev", "", &answered).await;
+        rabbitmq.kill();
+        rabbitmq.start_again().await.unwrap();
+        ann.hears("g", &answered).await;
+        let back = cluster.wait("messages are taken again", async |cluster| {
+            let request = SendToGroupRequest {
+                groups: owned(&["dev"]),
+                message: Some(text("back")),
+                ..SendToGroupRequest::default()
+            };
+            cluster.service.notifications.send_to_group(request).await.map(drop)
+        });
+        back.await;
+        ann.hears("g", "back").await;
+    }
     cluster.stop().await;
 }

@@ -75,6 +75,23 @@ async fn what_a_node_alone_has_answered_is_there_after_it_was_killed() {
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lives_in_memory_is_gone_with_its_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = node(directory.path()).await;
+    let mut sender = Session::connect(&first.websocket().await, "bob").await;
+    sender.send("/queue/q", "before").await;
+    first.kill().await;
+    let mut second = node(directory.path()).await;
+    let url = second.websocket().await;
+    let mut sender = Session::connect(&url, "bob").await;
+    sender.send("/queue/q", "after").await;
+    let mut reader = Session::connect(&url, "ann").await;
+    reader.subscribe("q", "/queue/q").await;
+    reader.hears("q", "after").await;
+    second.stop().await;
+}
+
 fn durable(body: &str) -> SendToUserRequest {
     SendToUserRequest {
         users: owned(&["ann"]),
