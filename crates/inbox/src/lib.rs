@@ -26,6 +26,8 @@
 
 mod address;
 mod config;
+#[cfg(feature = "contract")]
+pub mod contract;
 #[cfg(feature = "disk")]
 mod disk;
 mod durable;

@@ -341,3 +341,15 @@ async fn whatever_is_forgotten_of_an_inbox_it_goes_on() {
     }
     assert!(!store.advance().await.unwrap().more);
 }
+
+mod contract {
+    use inbox::{Config, RedisInbox};
+
+    use crate::common::shared;
+
+    async fn redis(config: Config) -> RedisInbox {
+        shared(config).await
+    }
+
+    inbox::contract_tests!(crate::contract::redis);
+}

@@ -72,6 +72,9 @@ impl<'l, 't> Line<'l, 't> {
     }
 
     pub(super) fn append(&mut self, draft: &Draft) -> Result<Appended, StorageError> {
+        if let Some(appended) = self.said_before(draft)? {
+            return Ok(appended);
+        }
         if let Some(id) = self.known(draft)? {
             return Ok(Appended::Known { id });
         }
@@ -122,6 +125,19 @@ impl<'l, 't> Line<'l, 't> {
         }
         let at = self.place(&record)?;
         Ok(Appended::Stored { at, dropped })
+    }
+
+    /// What the same message was answered with, if it came before.
+    fn said_before(&mut self, draft: &Draft) -> Result<Option<Appended>, StorageError> {
+        let place = self.tables.place(&self.key, draft.id.into())?;
+        Ok(place.map(|place| match place {
+            Where { seq, .. } if seq > 0 => Appended::Stored {
+                at: Position { epoch: self.head.epoch, seq },
+                dropped: Vec::new(),
+            },
+            Where { deliver, .. } if deliver > 0 => Appended::Scheduled { dropped: Vec::new() },
+            _ => Appended::Known { id: draft.id },
+        }))
     }
 
     /// The id of what was appended under the same key.
