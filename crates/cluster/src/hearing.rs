@@ -25,8 +25,7 @@ pub(crate) const CALL_EVERY: Duration = Duration::from_millis(500);
 pub(crate) const TRUST: Duration = Duration::from_secs(2);
 
 /// How long after its confirm everybody acts on what was announced, or knows that it may not have heard
-/// it. The second beyond [`TRUST`] is for clocks that do not run alike, and for what a sender may take
-/// from its decision until the broker has its letter.
+/// it. The second beyond [`TRUST`] is for clocks that do not run alike.
 pub(crate) const TAKES_EFFECT: Duration = Duration::from_secs(3);
 
 /// How long one must listen to have heard of every node that is there.

@@ -9,9 +9,9 @@
 //! - Who relies on it that others act on an announcement waits for as long as they may act on an older one
 //!   ([`Nodes::announce_unsynced`]).
 //!
-//! Two pauses are beyond this: that of a process between its decision where a letter goes and the
-//! publish, if it is longer than `TAKES_EFFECT - TRUST`, and that of a machine whose monotonic clock
-//! stands still meanwhile.
+//! So a process may be frozen at any point: what it was asked to send before a session came is not due to
+//! that session, and what it is asked later it decides by what it heard later. Beyond this is a machine whose
+//! monotonic clock stands still while it is suspended.
 //!
 //! Not here: the rules of time (`hearing`, `heard_of_us`).
 
@@ -42,9 +42,10 @@ const BACKLOG: u16 = 1024;
 /// How long an announcement may take, and a subscription be waited for, before it is tried again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long is waited for a call to come back before all nodes are reckoned with. Once that was in vain
-/// nobody waits until one has come back.
-const WAIT: Duration = Duration::from_secs(2);
+/// How long is waited for a call to come back before a message goes to all nodes that are known: long enough
+/// for one that has come meanwhile to announce itself. Once that was in vain nobody waits until a call has
+/// come back.
+const WAIT: Duration = Duration::from_secs(3);
 
 /// The nodes of a cluster, as one process knows them.
 pub struct Nodes {

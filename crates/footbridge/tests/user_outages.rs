@@ -5,11 +5,11 @@ mod support;
 
 use std::time::Duration;
 
-use proto::v1::WatchOnlineRequest;
 use proto::v1::online_event::{Ending, Kind};
+use proto::v1::{OnlineEvent, WatchOnlineRequest};
 use support::PATIENCE;
 use support::cluster::{
-    Cluster, Place, certain, ids_of, reach, sessions_on, sorted_ids, to_users, told,
+    Cluster, Place, certain, ids_of, reach, sessions_on, sorted_ids, to_users, told_of,
 };
 use support::session::Session;
 use testkit::RabbitMq;
@@ -66,7 +66,9 @@ async fn a_node_that_is_killed_is_gone_from_presence_within_its_lease() {
         }
     }
     // Both sessions are told as dead with their node, and bob as offline.
-    let told = told(&mut events, 3).await;
+    let is_an_end =
+        |event: &OnlineEvent| matches!(event.kind(), Kind::SessionClosed | Kind::UserOffline);
+    let told = told_of(&mut events, 3, is_an_end).await;
     let (dead, offline): (Vec<_>, Vec<_>) =
         told.into_iter().partition(|event| event.kind() == Kind::SessionClosed);
     assert!(dead.iter().all(|event| event.ending() == Ending::NodeDied), "{dead:?}");

@@ -46,7 +46,9 @@ async fn cluster(config: Config) -> RedisInbox {
 }
 
 fn at(node: &Redis) -> RedisConfig {
-    RedisConfig { cluster: true, ..redis_config(&node.uri()) }
+    // A starved machine is no outage.
+    let command_timeout = Duration::from_secs(60);
+    RedisConfig { cluster: true, command_timeout, ..redis_config(&node.uri()) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,6 +91,12 @@ async fn one_node_is_not_to_be_trusted_or_gone_and_back() {
         let refused = append(&store, &many[0], &draft("x")).await;
         assert!(matches!(refused, Err(Error::NotDurable(_))), "{refused:?}");
         node.cli(&["config", "set", "appendonly", "yes"]).await.unwrap();
+        // It is in force once everything has been written anew.
+        until(async || {
+            let info = node.cli(&["info", "persistence"]).await.unwrap_or_default();
+            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+        })
+        .await;
     }
     let store = common::store(Config::default(), at(&nodes[0])).await;
     store.append(&many, &draft("before")).await.unwrap();

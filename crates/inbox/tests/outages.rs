@@ -361,3 +361,29 @@ async fn names_may_be_any_text() {
         assert_eq!(store.paths(&user(name)).await.unwrap().len(), 0);
     }
 }
+
+/// One that refuses all writes since it could not write to its disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_with_a_broken_disk_is_told_and_recovered_from() {
+    let redis = Redis::start(Persistence::AppendOnly).await.unwrap();
+    let store = store(Config::default(), redis_config(&redis.uri())).await;
+    let ann = inbox_of("ann");
+    append(&store, &ann, &draft("1")).await.unwrap();
+    // A snapshot cannot take the place of a directory.
+    let dir = redis.cli(&["config", "get", "dir"]).await.unwrap();
+    let in_the_way = std::path::Path::new(dir.lines().nth(1).unwrap()).join("dump.rdb");
+    std::fs::create_dir_all(in_the_way.join("full")).unwrap();
+    redis.cli(&["config", "set", "save", "3600 1"]).await.unwrap();
+    redis.cli(&["bgsave"]).await.unwrap();
+    let status = async || redis.cli(&["info", "persistence"]).await.unwrap();
+    until(async || status().await.contains("rdb_last_bgsave_status:err")).await;
+    let refused = append(&store, &ann, &draft("2")).await;
+    let told = |why: &str| why.contains("cannot write to its disk");
+    assert!(matches!(&refused, Err(Error::NoSpace(why)) if told(why)), "{refused:?}");
+    assert_eq!(store.count(&ann).await.unwrap().messages(), 1);
+    std::fs::remove_dir_all(&in_the_way).unwrap();
+    redis.cli(&["bgsave"]).await.unwrap();
+    until(async || status().await.contains("rdb_last_bgsave_status:ok")).await;
+    append(&store, &ann, &draft("3")).await.unwrap();
+    assert_eq!(bodies(&take(&store, &ann, None).await.unwrap().entries), ["1", "3"]);
+}

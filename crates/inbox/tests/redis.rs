@@ -245,6 +245,7 @@ async fn what_was_tried_too_often_has_failed_and_waits_to_be_buried() {
         let listed = store.list(&ann, &PageRequest::first(10)).await.unwrap();
         let seqs: Vec<_> = listed.items.iter().map(|listed| listed.seq).collect();
         assert_eq!(seqs, if keeps_failed { vec![Some(1), Some(2), Some(3)] } else { vec![] });
+        assert!(listed.items.iter().all(|listed| listed.expires_at > SystemTime::now()));
         store.bury(&ann, &ids).await.unwrap();
         assert_eq!(store.count(&ann).await.unwrap().messages(), 0);
         assert_eq!(store.status(&ann, &ids).await.unwrap()[0].unwrap().state, State::Failed);

@@ -1,6 +1,7 @@
-//! Clients that stay connected as stomp.js does, send to queues and consume from them, whatever nodes do.
+//! Clients that stay connected as stomp.js does, send to queues and to each other and consume that, whatever
+//! nodes do.
 //!
-//! Each consumes one queue and acknowledges what comes one by one. Senders ask for a receipt with each
+//! Each consumes one queue, and what is stored for its user, and acknowledges what comes one by one. Senders ask for a receipt with each
 //! message, and send again, on the next connection, what they have none for: only that may come twice
 //! without saying so.
 
@@ -30,7 +31,7 @@ const CONSUMERS: usize = 10;
 pub(crate) struct Shape {
     /// Where clients connect: at any that is there, as a load balancer would have it.
     pub(crate) urls: Vec<String>,
-    /// Begins the name of every queue.
+    /// Begins the name of every queue and every user.
     pub(crate) prefix: String,
     pub(crate) clients: usize,
     /// How many of them send.
@@ -193,6 +194,10 @@ impl Shared {
         format!("/queue/{}-{}", self.shape.prefix, n % queues)
     }
 
+    fn user(&self, n: usize) -> String {
+        format!("{}-{}", self.shape.prefix, n % self.shape.clients)
+    }
+
     /// A session at whichever node is there first, and subscribed.
     async fn connect(&self, n: usize) -> Result<Client, ClientError> {
         let mut urls = self.shape.urls.clone();
@@ -208,13 +213,18 @@ impl Shared {
     }
 
     async fn subscribe(&self, url: &str, n: usize) -> Result<Client, ClientError> {
-        let mut client = Client::connect_with(url, &[(header::HEART_BEAT, "0,0")]).await?;
-        let subscribe = Frame::new(Command::Subscribe)
-            .with_header(header::ID, "q")
-            .with_header(header::DESTINATION, self.queue(n))
-            .with_header(header::ACK, "client-individual")
-            .with_header(header::RECEIPT, "subscribed");
-        client.send(&subscribe).await?;
+        let user = self.user(n);
+        let headers = [(header::LOGIN, &*user), (header::HEART_BEAT, "0,0")];
+        let mut client = Client::connect_with(url, &headers).await?;
+        let subscribe = |id: &'static str, destination| {
+            Frame::new(Command::Subscribe)
+                .with_header(header::ID, id)
+                .with_header(header::DESTINATION, destination)
+                .with_header(header::ACK, "client-individual")
+        };
+        client.send(&subscribe("u", "/user/queue/x".to_owned())).await?;
+        let last = subscribe("q", self.queue(n)).with_header(header::RECEIPT, "subscribed");
+        client.send(&last).await?;
         loop {
             let frame = client.next().await?;
             if frame.command == Command::Receipt {
@@ -241,12 +251,18 @@ impl Shared {
         client.send(&Frame::new(Command::Ack).with_header(header::ID, id)).await
     }
 
-    /// Sends a message to a queue that it chooses by its number.
+    /// Sends a message to a queue or to a user, which it chooses by its number.
     async fn send(&self, client: &mut Client, number: Number) -> Result<(), ClientError> {
         let (sender, n) = number;
         *self.record().sent.entry(number).or_default() += 1;
+        let to = sender + n as usize;
+        let destination = match n % 2 {
+            0 => self.queue(to),
+            _ => format!("/user/{}/queue/x", self.user(to)),
+        };
         let frame = Frame::new(Command::Send)
-            .with_header(header::DESTINATION, self.queue(sender + n as usize))
+            .with_header(header::DESTINATION, destination)
+            .with_header("persistent", "true")
             .with_header(header::RECEIPT, n.to_string())
             .with_body(format!("{sender}.{n}"));
         client.send(&frame).await

@@ -23,6 +23,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use testkit::{Persistence, Redis};
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -43,9 +44,10 @@ fn check(story: &Story, clients: usize) {
     assert!(story.away.len() >= clients, "{story}");
 }
 
-async fn gateway(uri: &str, address: &str) -> Node {
+async fn gateway(uri: &str, redis: &Redis, address: &str) -> Node {
     let node = Settings::of(&["gateway", "--listen", address, "--admin", "127.0.0.1:0"])
         .set("rabbitmq.uris", uri)
+        .set("redis.urls", &redis.uri())
         .set("rabbitmq.namespace", "roll")
         .set("rabbitmq.topic_exchange", "roll.topic")
         .set("gateway.drain", "15s")
@@ -60,9 +62,10 @@ async fn gateway(uri: &str, address: &str) -> Node {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_gateways_drained_one_after_the_other_lose_nothing_and_no_client() {
     let uri = testkit::rabbitmq().await.uri();
+    let redis = Redis::start(Persistence::AppendOnly).await.unwrap();
     let (mut nodes, mut urls) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        let mut node = gateway(&uri, "127.0.0.1:0").await;
+        let mut node = gateway(&uri, &redis, "127.0.0.1:0").await;
         urls.push(node.websocket().await);
         nodes.push(node);
     }
@@ -84,7 +87,7 @@ async fn three_gateways_drained_one_after_the_other_lose_nothing_and_no_client()
         node.stop().await;
         println!("{url} was drained in {:.1?}", begun.elapsed());
         let address = url.trim_start_matches("ws://").trim_end_matches("/ws");
-        nodes.push(gateway(&uri, address).await);
+        nodes.push(gateway(&uri, &redis, address).await);
         crowd.wait_all_connected().await;
         crowd.wait_flow(100).await;
     }

@@ -267,11 +267,21 @@ pub(crate) fn sessions_on(count: &CountOnlineResponse) -> Vec<u64> {
 
 /// The next events, so many.
 pub(crate) async fn told(events: &mut Streaming<OnlineEvent>, count: usize) -> Vec<OnlineEvent> {
+    told_of(events, count, |_| true).await
+}
+
+/// The next events that are wanted, so many. What came before the watch may be told yet: nodes tell it when
+/// they come to it.
+pub(crate) async fn told_of(
+    events: &mut Streaming<OnlineEvent>,
+    count: usize,
+    wanted: impl Fn(&OnlineEvent) -> bool,
+) -> Vec<OnlineEvent> {
     let mut told = Vec::new();
     while told.len() < count {
         let event = timeout(PATIENCE, events.message()).await;
         let event = event.unwrap_or_else(|_| panic!("{count} events, not {told:?}"));
-        told.push(event.unwrap().expect("no end"));
+        told.extend(Some(event.unwrap().expect("no end")).filter(&wanted));
     }
     told
 }

@@ -5,7 +5,8 @@
 -- KEYS[4] - waiting: sorted by number: of the line, what nobody holds
 -- KEYS[5] - held: sorted by when it counts as lost: of the line, what was handed out
 -- KEYS[6] - paused: sorted by when it waits again: of the line, what was refused
--- KEYS[7] - tries: hash of id to <times handed out> <since when it stands so>[ <number, of a failed one>]
+-- KEYS[7] - tries: hash of id to <times handed out> <since when it stands so>; of a failed one its number
+--   and when it would have expired besides
 -- KEYS[8] - ends: sorted by when they expire: all but failed ones
 -- KEYS[9] - scheduled: sorted by when they are due
 -- KEYS[10] - early: sorted by when they were appended: those that are or were scheduled
@@ -32,14 +33,14 @@ local function read(record)
   return tonumber(appended), tonumber(cost), string.sub(record, at, at + length - 1)
 end
 
--- How often an entry was handed out, since when it stands so, and a failed one's number.
+-- How often an entry was handed out, since when it stands so, and a failed one's number and end.
 local function tried(id)
   local stored = redis.call('HGET', tries, id)
   if not stored then
     return 0
   end
-  local times, since, seq = string.match(stored, '^(%d+) (%d+) ?(%d*)$')
-  return tonumber(times), tonumber(since), tonumber(seq)
+  local times, since, seq, ending = string.match(stored, '^(%d+) (%d+) ?(%d*) ?(%d*)$')
+  return tonumber(times), tonumber(since), tonumber(seq), tonumber(ending)
 end
 
 -- A change, as answers have it.
@@ -107,10 +108,11 @@ local function fail(id, seq, keeps, told_again, changes, entries)
   if not keeps then
     remove(id, 'f', changes)
   else
+    local ending = redis.call('ZSCORE', ends, id) or '0'
     for _, key in ipairs({line, waiting, held, paused, ends, early}) do
       redis.call('ZREM', key, id)
     end
-    redis.call('HSET', tries, id, times .. ' ' .. text(now) .. ' ' .. text(seq))
+    redis.call('HSET', tries, id, times .. ' ' .. text(now) .. ' ' .. text(seq) .. ' ' .. ending)
     redis.call('ZADD', failed, now + told_again, id)
     if changes then
       tell(changes, id, record, 'f', times)

@@ -14,8 +14,8 @@ local function add(id, seq, due, state)
     return
   end
   local appended, cost = read(record)
-  local times, since = tried(id)
-  local expires = tonumber(redis.call('ZSCORE', ends, id) or 0)
+  local times, since, _, ending = tried(id)
+  local expires = tonumber(redis.call('ZSCORE', ends, id) or ending or 0)
   for _, what in ipairs({id, seq, appended, due, expires, cost, state, times, since or appended}) do
     answer[#answer + 1] = what
   end
