@@ -1,5 +1,6 @@
 //! `footbridge send`: messages from a terminal, by STOMP as a client or by gRPC as a service.
 
+mod answers;
 mod bodies;
 mod durable;
 mod grpc;

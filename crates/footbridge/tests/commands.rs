@@ -97,6 +97,66 @@ async fn a_failure_names_the_field_and_ends_with_code_1() {
 }
 
 #[tokio::test]
+async fn what_is_durable_waits_and_can_be_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let mut node = Settings::dev().variable("FOOTBRIDGE_INBOX__DIRECTORY", data).start().await;
+    let grpc = node.grpc().await;
+    let send = async |arguments: &[&str]| {
+        let all = [&["send", "--grpc", &grpc, "--user", "ann", "--key", "k"], arguments].concat();
+        let sent = Settings::of(&all).run().await;
+        assert_eq!((sent.code, &*sent.err), (0, ""));
+        sent.out
+    };
+    let inbox = async |arguments: &[&str]| {
+        let asked = Settings::of(&[&["inbox", "--grpc", &grpc], arguments].concat()).run().await;
+        (asked.code, format!("{}{}", asked.out, asked.err))
+    };
+    let stored = send(&["--ttl", "1h", "/queue/news", "hello"]).await;
+    let id = stored.trim().strip_prefix("stored in 1 inbox: message ").unwrap().to_owned();
+    let again = send(&["/queue/news", "hello"]).await;
+    assert_eq!(again.trim(), format!("known before in 1 inbox: message {id}"));
+    let (code, listed) = inbox(&["ls", "ann", "/queue/news"]).await;
+    let line = listed.lines().nth(1).unwrap();
+    assert_eq!(code, 0, "{listed}");
+    assert!(line.starts_with(&format!("{id}\t1\tpending\t0\t")), "{listed}");
+    let (_, inboxes) = inbox(&["ls", "ann"]).await;
+    assert!(inboxes.lines().nth(1).unwrap().starts_with("/queue/news\t1\t0\t0\t0\t"), "{inboxes}");
+    let (_, settled) = inbox(&["ack", "ann", "/queue/news", &id]).await;
+    assert_eq!(settled, "1 settled\n");
+    let (code, watched) = inbox(&["watch", "--until-final", "ann", "/queue/news", &id]).await;
+    assert_eq!((code, watched.lines().count()), (0, 2), "{watched}");
+    assert!(watched.contains(&format!("\tann\t{id}\tacked\t0")), "{watched}");
+    let (code, again) = inbox(&["ack", "ann", "/queue/news", &id]).await;
+    assert_eq!(
+        (code, &*again),
+        (1, "0 settled\nerror: 1 of 1 are not in the inbox, or scheduled\n")
+    );
+    let (_, purged) = inbox(&["purge", "ann", "/queue/news", "--all"]).await;
+    assert_eq!(purged, "0 dropped\n");
+    assert_eq!(inbox(&["forget", "ann"]).await, (0, String::new()));
+
+    // What is published later is watched until it is.
+    let later = ["send", "--grpc", &grpc, "--deliver-at", "+1s", "--watch", "/topic/a", "hello"];
+    let later = Settings::of(&later).run().await;
+    assert_eq!((later.code, &*later.err), (0, ""));
+    assert!(later.out.starts_with("stored until then: message "), "{}", later.out);
+    assert!(later.out.trim_end().ends_with("\tacked\t1"), "{}", later.out);
+    for (arguments, why) in [
+        (&["--durable", "/topic/a", "x"][..], "are for users"),
+        (&["--session", "x", "--durable", "/queue/a", "x"], "a session has no inbox"),
+        (&["--all", "--durable", "--watch", "/queue/a", "x"], "give --user"),
+        (&["--user", "ann", "--ttl", "0s", "/queue/a", "x"], "durable.ttl must be more than 0"),
+        (&["--user", "ann", "--key", "k", "/queue/a"], "--key is of one message"),
+    ] {
+        let refused = Settings::of(&[&["send", "--grpc", &grpc], arguments].concat()).run().await;
+        assert_eq!(refused.code, 1, "{arguments:?}: {}", refused.out);
+        assert!(refused.err.contains(why), "{arguments:?}: {}", refused.err);
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_says_who_sends() {
     const SECRET: (&str, &str) =
         ("FOOTBRIDGE_ACCESS__JWT_SECRET", "0123456789abcdef0123456789abcdef");

@@ -41,6 +41,8 @@
 mod addressed;
 mod metrics;
 mod outcome;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -271,9 +271,45 @@ mod tests {
     }
 
     #[test]
+    fn headers_say_how_it_is_kept() {
+        let headers = [
+            ("durable", "true"),
+            ("idempotency-key", "k"),
+            ("ttl", "90s"),
+            ("deliver-at", "2030-01-31T08:00:00Z"),
+            ("collapse-key", "c"),
+            ("kind", "tick"),
+        ];
+        let read = |key, headers| read(key, headers).unwrap();
+        let kept = read("user.ann", &headers);
+        let durable = kept.durable.unwrap();
+        assert_eq!((&*durable.idempotency_key, &*durable.collapse_key), ("k", "c"));
+        assert_eq!(durable.ttl.map(|ttl| ttl.seconds), Some(90));
+        assert_eq!(durable.deliver_at.map(|at| at.seconds), Some(1_896_076_800));
+        assert_eq!(kept.outbound.content.headers, [("kind".into(), "tick".into())]);
+        // A group's durable message goes to its members' own destination.
+        assert_eq!(read("group.g", &[("durable", "true")]).outbound.path, USUAL_PATH);
+        let headers = [("durable", "true"), ("destination", "/queue/x")];
+        assert_eq!(read("group.g", &headers).outbound.path, "/queue/x");
+        // Without it these headers are the sender's own.
+        let live = read("user.ann", &[("durable", "false"), ("ttl", "90s")]);
+        assert_eq!(live.durable, None);
+        assert_eq!(live.outbound.content.headers, [("ttl".into(), "90s".into())]);
+    }
+
+    #[test]
     fn what_names_nobody_is_told_why() {
         let long = "x".repeat(513);
-        let cases: [(&str, Headers<'_>, &str); 15] = [
+        let session = format!("session.{}", SessionId::generate(Boot::generate()));
+        let cases: [(&str, Headers<'_>, &str); 19] = [
+            ("user.ann", &[("durable", "yes")], "the header durable must be true or false"),
+            ("user.ann", &[("durable", "true"), ("ttl", "soon")], "the header ttl is no time"),
+            (
+                "user.ann",
+                &[("durable", "true"), ("deliver-at", "1")],
+                "the header deliver-at is no",
+            ),
+            (&session, &[("durable", "true")], "the header durable is not for a session"),
             ("", &[], "names nobody"),
             ("ann", &[], "names nobody"),
             ("users.ann", &[], "names nobody"),

@@ -1,5 +1,8 @@
 //! What is stored for users, and what callers are told of it.
 
+mod refusals;
+mod watch;
+
 use std::time::SystemTime;
 
 use ::inbox::{Address, Error, Inbox, Settlement, Take};
@@ -199,93 +202,6 @@ async fn an_inbox_that_is_full_refuses_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn each_failure_of_the_store_has_a_status_of_its_own() {
-    let why = || "gone".to_owned();
-    for (error, code, retries, is_unconfirmed) in [
-        (Error::Unavailable(why()), Code::Unavailable, true, false),
-        (Error::Unknown(why()), Code::Unavailable, true, true),
-        (Error::NoSpace(why()), Code::ResourceExhausted, false, false),
-        (Error::NotDurable(why()), Code::FailedPrecondition, false, false),
-        (Error::Corrupt(why()), Code::FailedPrecondition, false, false),
-    ] {
-        let keeping = Keeping::new();
-        keeping.inbox.on_append([OnAppend::Fail(error.clone())]);
-        let status = keeping.to_users(&["ann"], Durable::default()).await.unwrap_err();
-        assert_eq!(status.code(), code, "{error}: {status:?}");
-        assert_eq!(status.get_details_retry_info().is_some(), retries, "{error}");
-        let unconfirmed = reason(&status).filter(|(reason, _)| reason == "UNCONFIRMED");
-        assert_eq!(unconfirmed.is_some(), is_unconfirmed, "{error}");
-        assert!(status.message().contains("gone"), "{status:?}");
-        assert!(keeping.inner.metrics().contains("appends_total{outcome=\"failed\"} 1"));
-    }
-    let nowhere = crate::fixture::Fixture::over(
-        Arc::new(FakeBroker::new(Link::Up, OnPublish::Answer(Ok(())))),
-        Config::default(),
-    );
-    let notifications = Notifications::new(nowhere.node.clone());
-    let request = Request::new(to_users(&["ann"], Durable::default()));
-    let status = notifications.send_to_user(request).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
-    assert!(status.message().contains("no inbox is configured"), "{status:?}");
-}
-
-#[tokio::test]
-async fn an_answer_of_the_store_that_got_lost_is_asked_for_again_by_the_key() {
-    let keeping = Keeping::new();
-    let lost = || OnAppend::DoAndFail(Error::Unknown("timed out".to_owned()));
-    keeping.inbox.on_append([lost(), lost()]);
-    let sent = keeping.to_users(&["ann"], key("k")).await.unwrap();
-    assert_eq!(keeping.ids_of("ann").await, [&*sent.message_id]);
-    // Without one the caller is told the id.
-    keeping.inbox.on_append([lost()]);
-    let status = keeping.to_users(&["bob"], Durable::default()).await.unwrap_err();
-    let (_, id) = reason(&status).unwrap();
-    assert_eq!(keeping.ids_of("bob").await, [id]);
-}
-
-#[tokio::test]
-async fn a_store_that_does_not_answer_is_given_up_at_the_deadline() {
-    let keeping = Keeping::new();
-    keeping.inbox.on_append([OnAppend::Hang]);
-    let mut request = Request::new(to_users(&["ann"], Durable::default()));
-    request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
-    let status = soon(keeping.notifications.send_to_user(request)).await.unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    assert_eq!(reason(&status).unwrap().0, "UNCONFIRMED");
-}
-
-#[tokio::test]
-async fn a_message_for_all_is_never_left_half_done_unsaid() {
-    let keeping = Keeping::new();
-    keeping.know(2_500).await;
-    let away = || OnAppend::Fail(Error::Unavailable("refused".to_owned()));
-    // Nothing is done yet: told at once.
-    keeping.inbox.on_append([away()]);
-    let status = keeping.to_all(Durable::default()).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status)), (Code::Unavailable, None));
-    // In the middle: tried again.
-    keeping.inbox.on_append([OnAppend::Do, away(), away()]);
-    let sent = keeping.to_all(key("first")).await.unwrap();
-    assert_eq!(counts(&sent), [2_500, 0, 0, 0]);
-    // Given up in the middle, and gone on with by its key.
-    keeping.inbox.on_append([OnAppend::Do, OnAppend::Fail(Error::NoSpace("full".to_owned()))]);
-    let status = keeping.to_all(key("second")).await.unwrap_err();
-    let (reason, first) = reason(&status).unwrap();
-    assert_eq!((status.code(), &*reason), (Code::Unavailable, "UNCONFIRMED"));
-    assert!(status.message().contains("1000 inboxes have the message"), "{status:?}");
-    let sent = keeping.to_all(key("second")).await.unwrap();
-    assert_eq!(counts(&sent), [1_500, 0, 1_000, 0]);
-    let mut ids = vec![first, sent.message_id];
-    ids.dedup();
-    assert_eq!(ids.len(), 2);
-    for name in ["u0", "u999", "u1234", "u2499"] {
-        assert_eq!(keeping.ids_of(name).await.len(), 2, "{name}");
-    }
-    let again = keeping.to_all(key("second")).await.unwrap();
-    assert_eq!(counts(&again), [0, 0, 2_500, 0]);
-}
-
-#[tokio::test]
 async fn members_who_are_users_have_it_stored_and_sessions_get_it_live() {
     let keeping =
         Keeping::over(Arc::new(EmbeddedBroker::new(Default::default())), Default::default());
@@ -354,85 +270,6 @@ async fn destinations_of_the_configuration_are_durable_unasked() {
     let asked = Request::new(SendToUserRequest { audience: audience(), ..unasked });
     let status = keeping.notifications.send_to_user(asked).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-}
-
-#[tokio::test]
-async fn what_makes_no_sense_is_refused_by_its_field() {
-    let keeping = Keeping::new();
-    let session = SessionId::generate(keeping.inner.boot);
-    let durable = |durable| To::Users(to_users(&["ann"], durable));
-    let ttl = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
-    let group = |destination: &str| {
-        To::Groups(SendToGroupRequest {
-            groups: vec!["dev".to_owned()],
-            destination: destination.to_owned(),
-            message: message("x"),
-            durable: Some(Durable::default()),
-            ..Default::default()
-        })
-    };
-    let cases = [
-        (
-            To::Users(SendToUserRequest {
-                audience: audience(),
-                ..to_users(&["ann"], Durable::default())
-            }),
-            "users.audience",
-        ),
-        (
-            To::Users(SendToUserRequest {
-                destination: format!("/queue/{}", "x".repeat(600)),
-                ..to_users(&["ann"], Durable::default())
-            }),
-            "users.destination",
-        ),
-        (durable(Durable { ttl: ttl(-1), ..Durable::default() }), "users.durable.ttl"),
-        (durable(Durable { ttl: ttl(8 * 86_400), ..Durable::default() }), "users.durable.ttl"),
-        (
-            durable(Durable { ttl: ttl(5), deliver_at: later(60), ..Durable::default() }),
-            "users.durable.ttl",
-        ),
-        (
-            durable(Durable { deliver_at: later(3651 * 86_400), ..Durable::default() }),
-            "users.durable.deliver_at",
-        ),
-        (durable(key(&"x".repeat(256))), "users.durable.idempotency_key"),
-        (group(""), "groups.destination"),
-    ];
-    for (to, field) in cases {
-        let request = SendRequest { to: Some(to) };
-        let refused = crate::sends::of_stream(request, &keeping.inner.node).unwrap_err();
-        assert!(matches!(&refused, Refusal::Invalid { field: of, .. } if of == field), "{refused}");
-    }
-    let publish = |destination: &str| PublishRequest {
-        destination: destination.to_owned(),
-        deliver_at: later(60),
-        ..request("x")
-    };
-    for (request, field) in [
-        (publish("/reply-queue/r"), "deliver_at"),
-        (PublishRequest { deliver_at: later(3651 * 86_400), ..publish("/topic/a") }, "deliver_at"),
-        (
-            PublishRequest {
-                deliver_at: None,
-                idempotency_key: "k".to_owned(),
-                ..publish("/topic/a")
-            },
-            "idempotency_key",
-        ),
-        (
-            PublishRequest {
-                deliver_at: None,
-                idempotency_key: "k".to_owned(),
-                ..publish(&format!("/user/{session}/queue/news"))
-            },
-            "idempotency_key",
-        ),
-    ] {
-        let refused = crate::publishes::publish(request.clone(), &keeping.inner.node).unwrap_err();
-        let is = matches!(&refused, Refusal::Invalid { field: of, .. } if of == field);
-        assert!(is, "{refused}: {request:?}");
-    }
 }
 
 #[tokio::test]
@@ -505,86 +342,4 @@ async fn a_stream_stores_in_its_order_and_answers_in_it() {
     for (name, ids) in by_user {
         assert_eq!(keeping.ids_of(name).await, ids, "{name}");
     }
-}
-
-#[tokio::test]
-async fn a_watch_tells_each_state_once_and_ends_with_the_last() {
-    let keeping = Keeping::new();
-    let dispatcher = keeping.inner.node.keeper().unwrap().dispatcher().clone();
-    let (running, stopping) = (dispatcher.clone(), keeping.inner.stopping.clone());
-    tokio::spawn(async move { running.run(stopping).await });
-    let sent = keeping.to_users(&["ann", "bob"], Durable::default()).await.unwrap();
-    let of = DeliveryRef {
-        users: ["ann", "bob", "nobody"].map(str::to_owned).to_vec(),
-        destination: "/queue/news".to_owned(),
-        message_id: sent.message_id.clone(),
-    };
-    let mut watch = keeping.watch(vec![of], true).await.unwrap();
-    assert!(keeping.inner.metrics().contains("notifier_delivery_watches 1"));
-    let mut next = async || {
-        let event = soon(watch.next()).await?.unwrap();
-        assert_eq!((&*event.destination, &event.message_id), ("/queue/news", &sent.message_id));
-        Some((event.user, event.delivery.unwrap().state()))
-    };
-    let mut first = Vec::new();
-    for _ in 0..3 {
-        first.push(next().await.unwrap());
-    }
-    let told = |name: &str, state| (name.to_owned(), state);
-    let expected = [
-        told("ann", DeliveryState::Pending),
-        told("bob", DeliveryState::Pending),
-        told("nobody", DeliveryState::Unknown),
-    ];
-    assert_eq!(first, expected);
-    for (name, settlement, state) in [
-        ("bob", Settlement::Reject, DeliveryState::Failed),
-        ("ann", Settlement::Ack, DeliveryState::Acked),
-    ] {
-        let of = inbox_of(name);
-        let take = Take { of: &of, after: None, limit: 1, max_bytes: 1_000 };
-        let taken = keeping.inbox.take(&take).await.unwrap();
-        dispatcher.settled(&of, ::inbox::Settled { changes: taken.changes, ..Default::default() });
-        assert_eq!(next().await, Some(told(name, DeliveryState::Delivered)));
-        let seq = taken.entries[0].seq;
-        let settled = keeping.inbox.settle(&of, taken.epoch, &[(seq, settlement)]).await.unwrap();
-        // Of the last nobody tells: the store is read again.
-        if name == "bob" {
-            dispatcher.settled(&of, settled);
-        }
-        assert_eq!(next().await, Some(told(name, state)));
-    }
-    assert_eq!(next().await, None);
-}
-
-#[tokio::test]
-async fn watches_are_bounded_and_name_what_can_be() {
-    let keeping = Keeping::new();
-    let of = |users: usize, destination: &str, id: &str| DeliveryRef {
-        users: (0..users).map(|n| format!("u{n}")).collect(),
-        destination: destination.to_owned(),
-        message_id: id.to_owned(),
-    };
-    let id = MessageId::new().to_string();
-    for (deliveries, field) in [
-        (vec![], "deliveries"),
-        (vec![of(600, "/queue/a", &id), of(401, "/queue/b", &id)], "deliveries"),
-        (vec![of(1, "/queue/a", "x")], "deliveries[0].message_id"),
-        (vec![of(1, "/queue/a", &id), of(1, "/queue/a", &id)], "deliveries[1].message_id"),
-        (vec![of(1, "queue", &id)], "deliveries[0].destination"),
-        (vec![of(0, "", &id)], "deliveries[0].destination"),
-    ] {
-        let status = keeping.watch(deliveries, false).await.err().unwrap();
-        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-        let violations = status.get_details_bad_request().unwrap().field_violations;
-        assert_eq!(violations[0].field, field);
-    }
-    let mut open = Vec::new();
-    for _ in 0..keeping.inner.node.config.max_watches {
-        open.push(keeping.watch(vec![of(1, "/queue/a", &id)], false).await.unwrap());
-    }
-    let status = keeping.watch(vec![of(1, "/queue/a", &id)], false).await.err().unwrap();
-    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-    open.pop();
-    assert!(keeping.watch(vec![of(1, "/queue/a", &id)], false).await.is_ok());
 }
