@@ -136,9 +136,10 @@ pub struct Taken {
     pub upto: Position,
     /// Whether there is more to take at once.
     pub more: bool,
-    /// Which of the entries were nobody's before, and so are delivered now.
+    /// Which of the entries were nobody's before, and so are delivered now; and what has failed by being tried
+    /// too often.
     pub changes: Vec<Change>,
-    /// What has failed by being tried too often.
+    /// What has failed so and stays until it is buried, with `keeps_failed`; empty otherwise.
     pub failed: Vec<Entry>,
 }
 

@@ -239,20 +239,24 @@ impl Inbox for RedisInbox {
         let more = answer.number()? == 1;
         let again = answer.number()?;
         let taken = stored::entries(answer.list()?)?;
-        let failed = stored::entries(answer.list()?)?.into_iter().map(|(entry, _)| entry).collect();
+        let failed: Vec<Entry> =
+            stored::entries(answer.list()?)?.into_iter().map(|(entry, _)| entry).collect();
         self.look_at(take.of, again).await;
-        let fresh = taken.iter().filter(|(_, is_fresh)| *is_fresh);
-        let delivered = |(entry, _): &(Entry, bool)| {
-            let attempts = entry.attempts.saturating_add(1);
-            let status = Status { state: State::Delivered, attempts, since: now };
+        let changed = |entry: &Entry, state, attempts| {
+            let status = Status { state, attempts, since: now };
             Change { id: entry.id, from: entry.from, status }
         };
+        let fresh = taken.iter().filter(|(_, is_fresh)| *is_fresh);
+        let delivered = fresh
+            .map(|(entry, _)| changed(entry, State::Delivered, entry.attempts.saturating_add(1)));
+        let spent = failed.iter().map(|entry| changed(entry, State::Failed, entry.attempts));
+        let changes = delivered.chain(spent).collect();
         Ok(Taken {
             epoch,
             upto: if take.after == Some(Position::END) { Position::END } else { upto },
             more,
-            changes: fresh.map(delivered).collect(),
-            failed,
+            changes,
+            failed: if self.config.keeps_failed { failed } else { Vec::new() },
             entries: taken.into_iter().map(|(entry, _)| entry).collect(),
         })
     }

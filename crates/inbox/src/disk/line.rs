@@ -461,6 +461,18 @@ impl<'l, 't> Line<'l, 't> {
             }
             self.head.first_gone += 1;
         }
+        // When they end is forgotten in its time.
+        let keys = self.tables.keys.range((&*self.key, "")..)?;
+        let own = keys.map_while(|row| match row {
+            Ok((key, _)) => {
+                let (of, key) = key.value();
+                (of == &*self.key).then(|| Ok(key.to_owned()))
+            }
+            Err(error) => Some(Err(error)),
+        });
+        for key in own.collect::<Result<Vec<_>, _>>()? {
+            self.tables.keys.remove((&*self.key, &*key))?;
+        }
         if self.head.look != 0 {
             self.tables.looks.remove((self.head.look, &*self.key))?;
         }

@@ -64,9 +64,6 @@ fn what_is_shown_says_where_it_comes_from() {
         store = "auto"
         directory = "footbridge-data"
         durable = []
-        dead_letter = ""
-        unsafe_durability = false
-        wait_replicas = 0
         ttl = "7days"
         max_messages = 10000
         max_bytes = "16.0 MiB"
@@ -74,8 +71,11 @@ fn what_is_shown_says_where_it_comes_from() {
         ack_wait = "5m"
         max_attempts = 20
         retry = "1s"
+        dead_letter = ""
         idempotency = "1day"
         remembered = 1000
+        unsafe_durability = false
+        wait_replicas = 0
 
         [presence]
         lease = "15s"
