@@ -13,10 +13,12 @@
 mod line;
 mod look;
 mod pages;
+mod probe;
 mod record;
 mod tables;
 mod writer;
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -59,21 +61,24 @@ impl DiskInbox {
                 Error::Unavailable(format!("cannot make {}: {why}", directory.display()))
             })?;
         }
+        let lock = lock(path)?;
         // The library takes an empty file for a new one.
-        if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        let length = std::fs::metadata(path).ok().map(|file| file.len());
+        if length == Some(0) {
             return Err(Error::Corrupt(format!("{} is empty", path.display())));
         }
         let opened = std::panic::catch_unwind(|| {
-            let mut builder = Builder::new();
-            builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
-            builder.create(path)
+            if length.is_some() {
+                probe::probe(path)?;
+            }
+            Builder::new().set_cache_size(CACHE).create(path)
         });
         let database = match opened {
             Ok(opened) => opened.map_err(|error| unopened(path, error))?,
             // The library meets damage in places where it expects none.
             Err(_) => return Err(Error::Corrupt(format!("{} cannot be read", path.display()))),
         };
-        Self::over(database, config)
+        Self::over(database, config, Some(lock))
     }
 
     /// Inboxes in memory, gone with the process.
@@ -83,15 +88,15 @@ impl DiskInbox {
     pub fn memory(config: Config) -> Result<Self, Error> {
         let backend = redb::backends::InMemoryBackend::new();
         let database = Builder::new().set_cache_size(CACHE).create_with_backend(backend);
-        Self::over(database.map_err(|error| Error::Unavailable(error.to_string()))?, config)
+        Self::over(database.map_err(|error| Error::Unavailable(error.to_string()))?, config, None)
     }
 
-    fn over(database: Database, config: Config) -> Result<Self, Error> {
+    fn over(database: Database, config: Config, lock: Option<File>) -> Result<Self, Error> {
         let database = Arc::new(database);
         begin(&database)?;
         Ok(Self {
             config: Arc::new(config),
-            writer: Writer::start(Arc::clone(&database)),
+            writer: Writer::start(Arc::clone(&database), lock),
             database,
         })
     }
@@ -126,6 +131,25 @@ impl DiskInbox {
     }
 }
 
+/// Sees to it that nobody else opens the file at `path`, for as long as what is returned is there.
+fn lock(path: &Path) -> Result<File, Error> {
+    let beside = path.with_extension("lock");
+    let unavailable = |why| Error::Unavailable(format!("{}: {why}", beside.display()));
+    let lock = File::create(&beside).map_err(unavailable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(in_use(path)),
+        Err(TryLockError::Error(why)) => Err(unavailable(why)),
+    }
+}
+
+fn in_use(path: &Path) -> Error {
+    let path = path.display();
+    Error::Unavailable(format!(
+        "another process has {path} open: give this one a directory of its own"
+    ))
+}
+
 /// Sees to it that all tables are there, and that the file is one of ours.
 fn begin(database: &Database) -> Result<(), Error> {
     let unfit = |error: redb::Error| match error {
@@ -154,11 +178,11 @@ fn begin(database: &Database) -> Result<(), Error> {
 }
 
 fn unopened(path: &Path, error: DatabaseError) -> Error {
+    if let DatabaseError::DatabaseAlreadyOpen = error {
+        return in_use(path);
+    }
     let path = path.display();
     match error {
-        DatabaseError::DatabaseAlreadyOpen => Error::Unavailable(format!(
-            "another process has {path} open: give this one a directory of its own"
-        )),
         DatabaseError::Storage(StorageError::Io(why))
             if why.kind() != std::io::ErrorKind::InvalidData =>
         {

@@ -6,8 +6,10 @@
 //! - At most [`WAITING`] wait; whoever comes then waits for a place.
 //! - A commit that fails changed nothing, and the next may succeed: as after a disk was full.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use redb::{CommitError, Database, StorageError, TableError, TransactionError};
 use tokio::sync::{mpsc, oneshot};
@@ -21,9 +23,11 @@ const WAITING: usize = 4096;
 /// How many changes are in one commit at most.
 const AT_ONCE: usize = 1024;
 
-/// See the module. The thread ends once this is dropped and what waited is done.
+/// See the module. Dropping it waits until what waited is done and the thread has ended.
 pub(super) struct Writer {
-    changes: mpsc::Sender<Change>,
+    /// None once it is being dropped.
+    changes: Option<mpsc::Sender<Change>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Makes a change; what it returns says how it ended.
@@ -33,10 +37,15 @@ type Change = Box<dyn FnOnce(&mut Tables<'_>) -> Result<Answer, StorageError> + 
 type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 impl Writer {
-    pub(super) fn start(database: Arc<Database>) -> Self {
+    pub(super) fn start(database: Arc<Database>, lock: Option<File>) -> Self {
         let (changes, waiting) = mpsc::channel(WAITING);
-        std::thread::spawn(move || run(&database, waiting));
-        Self { changes }
+        let thread = std::thread::spawn(move || {
+            run(&database, waiting);
+            // The file is closed before others may have it.
+            drop(database);
+            drop(lock);
+        });
+        Self { changes: Some(changes), thread: Some(thread) }
     }
 
     /// Makes a change, and returns once it is on disk.
@@ -54,12 +63,23 @@ impl Writer {
             Ok(answer)
         });
         let ended = || Error::Unavailable("the store has ended".to_owned());
-        self.changes.send(change).await.map_err(|_| ended())?;
+        let changes = self.changes.as_ref().ok_or_else(ended)?;
+        changes.send(change).await.map_err(|_| ended())?;
         // A change that failed took its answer along.
         answered.await.unwrap_or_else(|_| {
             let why = "the file cannot be written, for lack of room or another error of the disk";
             Err(Error::NoSpace(why.to_owned()))
         })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.changes = None;
+        if let Some(thread) = self.thread.take() {
+            // One that broke down has said so.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -83,7 +103,10 @@ fn commit(
     changes: impl Iterator<Item = Change>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), Error> {
-    let transaction = database.begin_write().map_err(not_begun)?;
+    let mut transaction = database.begin_write().map_err(not_begun)?;
+    // So that a commit whose pages are damaged later is known to be one: with a single phase it is taken for one
+    // that a crash cut short, and the one before it is gone back to.
+    transaction.set_two_phase_commit(true);
     {
         let mut tables = Tables::open(&transaction).map_err(|error| match error {
             TableError::Storage(error) => storage(error),
