@@ -21,7 +21,7 @@ mod outbox;
 mod sweep;
 mod telling;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,8 +72,9 @@ struct Shared {
     dead_letter: Option<Destination>,
     /// The doorbells that may still get under way.
     ringing: Arc<Semaphore>,
-    /// The outboxes that are being published, so that each keeps its order. Held for a lookup.
-    publishing: Mutex<HashSet<ByteString>>,
+    /// The outboxes that are being published, so that each keeps its order, and whether something became due there
+    /// since that began. Held for a lookup.
+    publishing: Mutex<HashMap<ByteString, bool>>,
     /// What is to be told, bounded by [`TELLING`]; none once it runs.
     telling: Mutex<Option<mpsc::Receiver<(Boot, Told)>>>,
     to_tell: mpsc::Sender<(Boot, Told)>,

@@ -147,7 +147,7 @@ impl Inboxes {
 /// Settles what clients settle, and has every subscription look now and then, for as long as it is awaited.
 pub(crate) async fn run(node: &Node) {
     if let Some(inboxes) = &node.inboxes {
-        tokio::join!(inboxes.settling.run(&inboxes.dispatcher), look_around(node));
+        tokio::join!(inboxes.settling.run(&inboxes.dispatcher, &node.metrics), look_around(node));
     }
 }
 

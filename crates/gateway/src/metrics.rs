@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use inbox::Settlement;
 use stomp::Command;
 
 use crate::close::CloseReason;
@@ -31,6 +32,7 @@ pub(crate) struct Metrics {
     delivery_seconds: Histogram,
     publishes: Family<Published, Counter>,
     confirm_seconds: Histogram,
+    inbox_settlements: Family<Settled, Counter>,
     application_calls: Family<Called, Counter>,
     application_call_seconds: Histogram,
 }
@@ -57,6 +59,11 @@ struct Published {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Called {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Settled {
     outcome: &'static str,
 }
 
@@ -97,6 +104,7 @@ impl Metrics {
             delivery_seconds: seconds(),
             publishes: Family::default(),
             confirm_seconds: seconds(),
+            inbox_settlements: Family::default(),
             application_calls: Family::default(),
             application_call_seconds: seconds(),
         };
@@ -170,6 +178,11 @@ impl Metrics {
             self.delivery_seconds.clone(),
         );
         gateway.register(
+            "inbox_settlements",
+            "What clients did with messages that were stored for them, by outcome",
+            self.inbox_settlements.clone(),
+        );
+        gateway.register(
             "application_calls",
             "Calls of the application for SENDs and SUBSCRIBEs, by outcome",
             self.application_calls.clone(),
@@ -214,6 +227,16 @@ impl Metrics {
 
     pub(crate) fn delivered(&self, after: Duration) {
         self.delivery_seconds.observe(after.as_secs_f64());
+    }
+
+    pub(crate) fn settled(&self, settlement: Settlement) {
+        let outcome = match settlement {
+            Settlement::Ack => "acked",
+            Settlement::Nack => "refused",
+            Settlement::Reject => "rejected",
+            Settlement::Release => "given back",
+        };
+        self.inbox_settlements.get_or_create(&Settled { outcome }).inc();
     }
 
     pub(crate) fn called(&self, outcome: &'static str, after: Duration) {

@@ -1,11 +1,12 @@
 //! From the store to the broker: what was scheduled for a destination, and what has failed.
 
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use broker::destination::Verb;
 use broker::{Confirm, Destination, Message, MessageId};
 use bytestring::ByteString;
-use inbox::{Address, Entry, Position, Settlement, Take};
+use inbox::{Address, Position, Settlement, Take};
 use presence::GroupName;
 use tokio::time::timeout;
 
@@ -25,13 +26,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Dispatcher {
     /// Publishes what is due for `destination`, unless that is under way.
     pub(super) fn publish_due(&self, destination: ByteString) {
-        if !self.0.publishing.lock().insert(destination.clone()) {
-            return;
+        match self.0.publishing.lock().entry(destination.clone()) {
+            Entry::Occupied(mut under_way) => {
+                under_way.insert(true);
+                return;
+            }
+            Entry::Vacant(idle) => _ = idle.insert(false),
         }
         let dispatcher = self.clone();
         self.0.tasks.spawn(async move {
-            while dispatcher.publish_some(&destination).await {}
-            dispatcher.0.publishing.lock().remove(&destination);
+            loop {
+                while dispatcher.publish_some(&destination).await {}
+                let mut publishing = dispatcher.0.publishing.lock();
+                // What became due after the last look was not seen by it.
+                match publishing.get_mut(&destination) {
+                    Some(again) if *again => *again = false,
+                    _ => {
+                        publishing.remove(&destination);
+                        return;
+                    }
+                }
+            }
         });
     }
 
@@ -95,7 +110,7 @@ impl Dispatcher {
         taken.more
     }
 
-    async fn publish(&self, to: &Destination, entry: Entry) -> Result<Confirm, String> {
+    async fn publish(&self, to: &Destination, entry: inbox::Entry) -> Result<Confirm, String> {
         let id = MessageId::of(entry.id);
         if let Destination::Group(name) = to {
             let group = GroupName::new(name.clone()).map_err(|why| why.to_string())?;
@@ -110,7 +125,7 @@ impl Dispatcher {
 
     /// Publishes entries that have failed where such go, and forgets them then. Those that the broker does not
     /// take come again by [`Inbox::advance`](inbox::Inbox::advance).
-    pub(super) async fn bury(&self, of: &Address, failed: Vec<Entry>) {
+    pub(super) async fn bury(&self, of: &Address, failed: Vec<inbox::Entry>) {
         let Some(grave) = &self.0.dead_letter else { return };
         let mut buried = Vec::with_capacity(failed.len());
         for mut entry in failed {
@@ -135,7 +150,7 @@ impl Dispatcher {
 }
 
 /// What a dead letter says of where it comes from.
-fn epitaph(of: &Address, entry: &Entry) -> Vec<(ByteString, ByteString)> {
+fn epitaph(of: &Address, entry: &inbox::Entry) -> Vec<(ByteString, ByteString)> {
     let mut headers = vec![
         (ByteString::from_static("inbox-destination"), of.path().clone()),
         (ByteString::from_static("inbox-attempts"), entry.attempts.to_string().into()),

@@ -16,6 +16,8 @@ use inbox::{Address, Settlement};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use crate::metrics::Metrics;
+
 /// How many settlements are told together.
 const AT_ONCE: usize = 1024;
 
@@ -69,13 +71,14 @@ impl Settling {
     }
 
     /// Tells the store, for as long as it is awaited.
-    pub(super) async fn run(&self, dispatcher: &Dispatcher) {
+    pub(super) async fn run(&self, dispatcher: &Dispatcher, metrics: &Metrics) {
         let Some(mut queue) = self.queue.lock().take() else { return };
         let mut said = Vec::new();
         while queue.recv_many(&mut said, AT_ONCE).await > 0 {
             let count = said.len();
             let mut inboxes: HashMap<(Arc<Address>, u64), Said> = HashMap::new();
             for Settled { of, epoch, seq, settlement } in said.drain(..) {
+                metrics.settled(settlement);
                 inboxes.entry((of, epoch)).or_default().push((seq, settlement));
             }
             let tell = |((of, epoch), settlements): ((Arc<Address>, u64), Said)| async move {
