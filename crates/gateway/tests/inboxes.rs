@@ -189,6 +189,32 @@ async fn what_is_refused_comes_again_until_it_has_failed() {
 }
 
 #[tokio::test]
+async fn what_has_failed_goes_where_the_configuration_says_and_tells_whose_it_was() {
+    let limits = inbox::Config {
+        keeps_failed: true,
+        dead_letter: "/queue/dead".to_owned(),
+        ..inbox::Config::default()
+    };
+    let node = Node::start_storing(limits).await;
+    let mut ann = node.connect_named("ann").await;
+    ann.subscribe_with("s", "/user/queue/news", &[("ack", "client-individual")]).await;
+    let id = store(&node, "ann", "unwanted").await;
+    let (_, _, token) = next(&mut ann).await;
+    settle(&mut ann, Command::Nack, &token.unwrap(), &[("requeue", "false")]).await;
+    let mut operator = node.connect().await;
+    operator.subscribe("d", "/queue/dead").await;
+    let dead = operator.frame().await;
+    assert_eq!(
+        (&*dead.body, dead.header("inbox-user").map(|user| &**user)),
+        (&b"unwanted"[..], Some("ann"))
+    );
+    assert_eq!(dead.header("inbox-destination").unwrap(), PATH);
+    assert_eq!(dead.header("inbox-attempts").unwrap(), "1");
+    assert_eq!(dead.header(header::MESSAGE_ID).unwrap(), &*id.to_string());
+    until_empty(&node, "ann").await;
+}
+
+#[tokio::test]
 async fn a_client_holds_no_more_than_it_asked_for() {
     let node = Node::start(config()).await;
     store_all(&node, "ann", &["1", "2", "3", "4"]).await;

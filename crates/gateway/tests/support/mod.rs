@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use access::Access;
 use access::rules::Config as Rules;
+use broker::destination::Verb;
 use broker::{Broker, Destinations, PublisherId};
 use broker_embedded::EmbeddedBroker;
 use bytes::BytesMut;
 use cluster::{Dispatcher, DispatcherParts, Nodes, Router};
 use futures_util::{SinkExt, StreamExt};
 use gateway::{Config, Gateway, Parts, application, plain};
-use inbox::{DiskInbox, Durable};
+use inbox::{DiskInbox, Durable, Inbox};
 use presence::{Boot, Config as PresenceConfig, Groups, MemoryPresence, Presence, SessionId};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -64,6 +65,8 @@ struct Whole {
     access: access::Config,
     config: Config,
     inboxes: inbox::Config,
+    /// In memory if there is none.
+    store: Option<Arc<dyn Inbox>>,
     stomp: stomp::Config,
     plain: plain::Config,
 }
@@ -74,6 +77,7 @@ impl Default for Whole {
             access: access::Config::default(),
             config: config(),
             inboxes: inbox::Config::default(),
+            store: None,
             stomp: stomp::Config::default(),
             plain: plain::Config::default(),
         }
@@ -166,12 +170,18 @@ impl Node {
 
     /// Starts a node, open to everything, whose inboxes have these limits.
     pub(crate) async fn start_storing(inboxes: inbox::Config) -> Self {
+        let store = Arc::new(DiskInbox::memory(inboxes.clone()).unwrap());
+        Self::start_with_store(store, inboxes).await
+    }
+
+    /// Starts a node, open to everything, with that store of inboxes.
+    pub(crate) async fn start_with_store(store: Arc<dyn Inbox>, inboxes: inbox::Config) -> Self {
         let broker = Arc::new(EmbeddedBroker::new(broker_embedded::Config::default()));
         let access = access::Config { rules: Rules::Open, ..access::Config::default() };
         let stomp = stomp::Config { max_frames_per_second: 0, ..stomp::Config::default() };
         let application = Arc::new(application::NoApplication);
         let groups = |presence: Arc<MemoryPresence>| -> Arc<dyn Groups> { presence };
-        let whole = Whole { access, inboxes, stomp, ..Whole::default() };
+        let whole = Whole { access, inboxes, store: Some(store), stomp, ..Whole::default() };
         Self::start_whole(groups, application, broker, whole).await
     }
 
@@ -194,7 +204,7 @@ impl Node {
         broker: Arc<dyn Broker>,
         whole: Whole,
     ) -> Self {
-        let Whole { access, config, inboxes, stomp, plain } = whole;
+        let Whole { access, config, inboxes, store, stomp, plain } = whole;
         let destinations = Destinations::default();
         let presence = Arc::new(MemoryPresence::new(&PresenceConfig::default(), Boot::generate()));
         let nodes = Arc::new(Nodes::alone(broker.clone(), presence.clone(), ANNOUNCER));
@@ -202,13 +212,14 @@ impl Node {
         let router = Router::new(broker.clone(), presence.clone(), groups.clone(), nodes.clone());
         let dispatcher = Dispatcher::new(DispatcherParts {
             durable: Durable::new(&inboxes.durable).unwrap(),
-            inbox: Arc::new(DiskInbox::memory(inboxes).unwrap()),
+            dead_letter: (!inboxes.dead_letter.is_empty())
+                .then(|| destinations.parse(&inboxes.dead_letter, Verb::Send).unwrap()),
+            inbox: store.unwrap_or_else(|| Arc::new(DiskInbox::memory(inboxes).unwrap())),
             router: router.clone(),
             broker: broker.clone(),
             destinations: destinations.clone(),
             boot: presence.boot(),
             publisher: STORER,
-            dead_letter: None,
         });
         let gateway = Gateway::bind(Parts {
             config,

@@ -1,0 +1,167 @@
+//! The store of inboxes goes away and comes back: clients are told, nothing is lost, and no session ends.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytestring::ByteString;
+use inbox::{
+    Address, Advanced, Appended, Config, Count, DiskInbox, Draft, Error, Inbox, Listed, Purge,
+    Settled, Settlement, Status, Take, Taken,
+};
+use presence::{Boot, Page, PageRequest, UserName};
+use stomp::{Command, header};
+use support::{Node, frame, timeout};
+use ulid::Ulid;
+
+/// A store that is away when a test says so.
+struct Distant {
+    store: DiskInbox,
+    is_away: AtomicBool,
+}
+
+impl Distant {
+    fn here(&self) -> Result<&DiskInbox, Error> {
+        match self.is_away.load(Ordering::Relaxed) {
+            true => Err(Error::Unavailable("no way to 10.0.0.7".to_owned())),
+            false => Ok(&self.store),
+        }
+    }
+
+    fn goes(&self, away: bool) {
+        self.is_away.store(away, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Inbox for Distant {
+    async fn append(&self, to: &[Address], draft: &Draft) -> Result<Vec<Appended>, Error> {
+        self.here()?.append(to, draft).await
+    }
+
+    async fn take(&self, take: &Take<'_>) -> Result<Taken, Error> {
+        self.here()?.take(take).await
+    }
+
+    async fn settle(
+        &self,
+        of: &Address,
+        epoch: u64,
+        settlements: &[(u64, Settlement)],
+    ) -> Result<Settled, Error> {
+        self.here()?.settle(of, epoch, settlements).await
+    }
+
+    async fn bury(&self, of: &Address, ids: &[Ulid]) -> Result<(), Error> {
+        self.here()?.bury(of, ids).await
+    }
+
+    async fn advance(&self) -> Result<Advanced, Error> {
+        self.here()?.advance().await
+    }
+
+    async fn status(&self, of: &Address, ids: &[Ulid]) -> Result<Vec<Option<Status>>, Error> {
+        self.here()?.status(of, ids).await
+    }
+
+    async fn list(&self, of: &Address, page: &PageRequest) -> Result<Page<Listed>, Error> {
+        self.here()?.list(of, page).await
+    }
+
+    async fn epoch(&self, of: &Address) -> Result<u64, Error> {
+        self.here()?.epoch(of).await
+    }
+
+    async fn count(&self, of: &Address) -> Result<Count, Error> {
+        self.here()?.count(of).await
+    }
+
+    async fn paths(&self, user: &UserName) -> Result<Vec<ByteString>, Error> {
+        self.here()?.paths(user).await
+    }
+
+    async fn purge(&self, of: &Address, which: &Purge) -> Result<Settled, Error> {
+        self.here()?.purge(of, which).await
+    }
+
+    async fn know(&self, users: &[UserName]) -> Result<(), Error> {
+        self.here()?.know(users).await
+    }
+
+    async fn known(&self, page: &PageRequest) -> Result<Page<UserName>, Error> {
+        self.here()?.known(page).await
+    }
+
+    async fn forget(&self, user: &UserName) -> Result<(), Error> {
+        self.here()?.forget(user).await
+    }
+}
+
+async fn node() -> (Node, Arc<Distant>) {
+    let store = DiskInbox::memory(Config::default()).unwrap();
+    let distant = Arc::new(Distant { store, is_away: AtomicBool::new(false) });
+    (Node::start_with_store(distant.clone(), Config::default()).await, distant)
+}
+
+fn ann() -> Address {
+    Address::of_user(UserName::new("ann").unwrap(), "/queue/news".into())
+}
+
+async fn store(node: &Node, body: &str) {
+    let draft = Draft::new(Boot::generate(), body.to_owned());
+    node.dispatcher.append(&[ann()], &draft).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_subscribes_meanwhile_gets_what_waits_when_it_is_back() {
+    let (node, distant) = node().await;
+    store(&node, "before").await;
+    distant.goes(true);
+    let mut client = node.connect_named("ann").await;
+    client.subscribe("s", "/user/queue/news").await;
+    // What is live goes on.
+    client.publish("/user/ann/queue/news", "live").await;
+    assert_eq!(client.body().await, "live");
+    distant.goes(false);
+    assert_eq!(client.body().await, "before");
+}
+
+#[tokio::test]
+async fn who_sends_meanwhile_is_told_to_try_again_and_not_where_the_store_is() {
+    let (node, distant) = node().await;
+    distant.goes(true);
+    let mut client = node.connect_named("bob").await;
+    let to = [(header::DESTINATION, "/user/ann/queue/news"), ("persistent", "true")];
+    client.send(frame(Command::Send, &to).with_body("x")).await;
+    let (text, _, code) = client.error().await;
+    assert!(text.contains("try again later") && !text.contains("10.0.0.7"), "{text}");
+    assert_eq!(code, Some(1013));
+    distant.goes(false);
+    assert_eq!(distant.store.count(&ann()).await.unwrap().messages(), 0);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_meanwhile_is_settled_when_it_is_back() {
+    let (node, distant) = node().await;
+    store(&node, "1").await;
+    store(&node, "2").await;
+    let mut client = node.connect_named("ann").await;
+    client.subscribe_with("s", "/user/queue/news", &[("ack", "client")]).await;
+    client.frame().await;
+    let second = client.frame().await;
+    distant.goes(true);
+    let token = second.header(header::ACK).unwrap().to_string();
+    client.ask(Command::Ack, &[(header::ID, &*token)]).await;
+    distant.goes(false);
+    timeout(async {
+        while distant.store.count(&ann()).await.unwrap().messages() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
