@@ -255,6 +255,11 @@ impl Registered {
         &self.mailbox
     }
 
+    /// Whether it is of nobody in particular, who does not come back.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        self.user.as_str() == self.id.as_str()
+    }
+
     pub(crate) fn bells(&self) -> &Bells {
         &self.bells
     }

@@ -69,7 +69,7 @@ impl Reader {
         limit: usize,
     ) -> Option<Self> {
         let of = Arc::new(Address::of_user(registered.user().clone(), path.clone()));
-        if !of.fits() {
+        if !of.fits() || registered.is_nobodys() {
             return None;
         }
         Some(Self {

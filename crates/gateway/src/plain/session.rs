@@ -342,10 +342,9 @@ impl Entered {
         let connect_by = now + node.stomp.connect_timeout;
         let (registration, caller) = users::enter(&node, newcomer, shown, connect_by).await?;
         let _hearing = node.users.hear(registration.registered(), 0, None, Shape::plain());
-        let waiting = node
-            .inboxes
-            .as_ref()
-            .map(|inboxes| Waiting::new(inboxes, registration.registered(), &node.metrics));
+        let registered = registration.registered();
+        let inboxes = node.inboxes.as_ref().filter(|_| !registered.is_nobodys());
+        let waiting = inboxes.map(|inboxes| Waiting::new(inboxes, registered, &node.metrics));
         Ok(Self {
             waiting,
             publisher: node.sessions.new_publisher(),
