@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker::destination::{Kind, Topic};
+use broker::internal::Internal;
 use broker::{
     Broker, BrokerState, Confirm, ConfirmError, DeleteError, Destination, Message, PublishError,
     PublisherId, QueueOptions, SubscribeError, SubscribeRequest, Subscription,
@@ -85,7 +86,8 @@ impl Broker for EmbeddedBroker {
         mut message: Message,
     ) -> Result<Confirm, PublishError> {
         let (size, limit) = (message.body.len(), self.max_message);
-        if size > limit {
+        // A letter holds a message, and whom it is for besides; who writes it has limits of its own.
+        if size > limit && !is_internal(&message.destination) {
             return Err(PublishError::TooLarge { size, limit });
         }
         if let Some(topic) = topic_of_exchange(&message.destination) {
@@ -188,6 +190,11 @@ impl Broker for EmbeddedBroker {
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.state.subscribe()
     }
+}
+
+/// Whether it is a topic that nodes have among themselves.
+fn is_internal(destination: &Destination) -> bool {
+    matches!(destination, Destination::Topic(topic) if Internal::of(topic.prefix()).is_some())
 }
 
 /// The topic, or pattern, that `destination` names if it is in the one exchange there is.

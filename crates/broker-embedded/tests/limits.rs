@@ -5,6 +5,7 @@
 use std::task::{Context, Poll, Waker};
 
 use broker::destination::{Topic, Verb};
+use broker::internal::Internal;
 use broker::{
     Broker, ConfirmError, Destination, Destinations, Message, Outcome, PublishError, PublisherId,
     SubscribeError, SubscribeRequest, Subscription,
@@ -43,6 +44,9 @@ async fn a_body_may_be_as_long_as_the_limit() {
         let too_large = PublishError::TooLarge { size: 4, limit: 3 };
         assert_eq!(publish(&broker, &to, "1234").await, Err(too_large));
     }
+    // A message of that length to a user is a longer letter.
+    let nodes = Topic::exact(Internal::Nodes.prefix().into(), "all".into());
+    assert_eq!(publish(&broker, &Destination::Topic(nodes), "1234").await, Ok(Ok(())));
 }
 
 #[tokio::test]
