@@ -70,6 +70,7 @@ macro_rules! contract_tests {
             what_has_expired_is_told_once_and_handed_out_to_nobody
             what_is_held_for_too_long_is_free_again
             nothing_is_due_where_nothing_is
+            an_outbox_is_told_until_somebody_takes_from_it
         }
         $crate::contract_tests! { limits, $make =>
             a_full_inbox_refuses

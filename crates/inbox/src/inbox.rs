@@ -51,7 +51,9 @@ pub trait Inbox: Send + Sync + 'static {
     async fn bury(&self, of: &Address, ids: &[Ulid]) -> Result<(), Error>;
 
     /// Moves on what time moves on: what was scheduled and is due takes its place, what has lived too long
-    /// expires. Many processes may call it at once and again and again; each change is told to one of them.
+    /// expires. Many processes may call it at once and again and again; each change is told to one of them. An
+    /// outbox in which something can be taken is told as due again after each `ack_wait`, for who was told may
+    /// have died; users look for themselves.
     async fn advance(&self) -> Result<Advanced, Error>;
 
     /// How each of some entries of an inbox stands, in their order; none for one that is not, or no longer,

@@ -107,3 +107,27 @@ pub async fn nothing_is_due_where_nothing_is<S: Inbox>(make: impl AsyncFn(Config
     let advanced = advance_until(&store, |advanced| !advanced.due.is_empty()).await;
     assert_eq!(advanced.due, [inbox_of("bob")]);
 }
+
+/// Nobody else would look into it.
+pub async fn an_outbox_is_told_until_somebody_takes_from_it<S: Inbox>(
+    make: impl AsyncFn(Config) -> S,
+) {
+    let store = make(Config { ack_wait: Duration::from_millis(100), ..Config::default() }).await;
+    let outbox = crate::Address::Outbox { destination: "/topic/x".into() };
+    place(&store, &outbox, &draft("now")).await;
+    let late = Draft { deliver_at: soon(50), ..draft("late") };
+    append(&store, &outbox, &late).await;
+    let advanced = advance_until(&store, |advanced| advanced.due.len() >= 3).await;
+    assert!(advanced.due.iter().all(|due| *due == outbox));
+    let taken = take(&store, &outbox, Some(crate::Position::END)).await;
+    assert_eq!(bodies(&taken.entries), ["now", "late"]);
+    let acks: Vec<_> =
+        taken.entries.iter().map(|entry| (entry.seq, crate::Settlement::Ack)).collect();
+    store.settle(&outbox, taken.epoch, &acks).await.expect("an answer");
+    // What would be told of it would come before this.
+    fill(&store, &inbox_of("ann"), &["1"]).await;
+    take(&store, &inbox_of("ann"), None).await;
+    let advanced = advance_until(&store, |advanced| advanced.due.contains(&inbox_of("ann"))).await;
+    let others = advanced.due.iter().filter(|due| **due == outbox).count();
+    assert!(others <= 1, "one look may be due yet: {others}");
+}

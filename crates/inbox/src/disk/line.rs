@@ -17,7 +17,7 @@ use ulid::Ulid;
 
 pub(super) use self::settling::TOLD_AGAIN;
 use super::record::{Head, Mark, Record, Where, read};
-use super::tables::{Tables, address_key};
+use super::tables::{Tables, address_key, is_outbox};
 use super::{millis, span, time};
 use crate::{Address, Appended, Change, Config, Count, Draft, Overflow, Position, State};
 
@@ -64,6 +64,11 @@ impl<'l, 't> Line<'l, 't> {
         if self.look == 0 || when < self.look {
             self.look = when;
         }
+    }
+
+    /// Whether nobody looks into it but who is told that there is something.
+    pub(super) fn is_outbox(&self) -> bool {
+        is_outbox(&self.key)
     }
 
     pub(super) fn append(&mut self, draft: &Draft) -> Result<Appended, StorageError> {
@@ -183,6 +188,9 @@ impl<'l, 't> Line<'l, 't> {
     pub(super) fn place(&mut self, record: &Record) -> Result<Position, StorageError> {
         self.head.last += 1;
         let seq = self.head.last;
+        if self.is_outbox() {
+            self.look_at(self.now.saturating_add(span(self.config.ack_wait)));
+        }
         self.tables.records.insert((&*self.key, seq), &*record.encode_to_vec())?;
         let mark = Mark { since: self.now, ..Mark::default() };
         self.tables.put_mark(&self.key, seq, &mark)?;

@@ -1,13 +1,15 @@
 //! What time moves on: looks at the inboxes in which something is due.
 //!
 //! Invariants
-//! - An inbox is told as due once for each time that something in it has become free, or has come.
+//! - An inbox is told as due once for each time that something in it has become free, or has come; an outbox
+//!   again after each `ack_wait` in which nobody has taken what is in it.
 //! - At most [`AT_ONCE`] inboxes are looked at in one commit.
 
 use redb::{ReadTransaction, ReadableTable, StorageError};
 
 use super::line::{Line, TOLD_AGAIN};
 use super::record::{Mark, Record, read};
+use super::span;
 use super::tables::{LOOKS, Tables, address_of};
 use crate::{Advanced, Change, Config, Entry, State};
 
@@ -101,6 +103,9 @@ fn look(line: &mut Line<'_, '_>) -> Result<Looked, StorageError> {
             let since = if mark.held { line.now } else { mark.since };
             let free = Mark { until: 0, held: false, since, ..mark };
             line.tables.put_mark(&of, seq, &free)?;
+        } else if line.is_outbox() {
+            looked.is_due = true;
+            line.look_at(line.now.saturating_add(span(line.config.ack_wait)));
         }
     }
     Ok(looked)

@@ -135,6 +135,11 @@ pub(super) fn address_key(address: &Address) -> Vec<u8> {
     }
 }
 
+/// Whether an inbox of that name is nobody's.
+pub(super) fn is_outbox(key: &[u8]) -> bool {
+    key.first() == Some(&1)
+}
+
 /// What the names of all inboxes of `user` begin with.
 pub(super) fn user_key(user: &UserName) -> Vec<u8> {
     let name = user.as_str().as_bytes();

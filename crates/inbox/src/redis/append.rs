@@ -138,7 +138,9 @@ fn marks(store: &RedisInbox, to: &[Address], at: u64) -> Vec<Cmd> {
             mark.arg(&store.keys.due(*shard)[0]).arg("LT");
             mark
         });
-        mark.arg(at).arg(name);
+        // Nobody looks into an outbox but who is told.
+        let untaken = millis(SystemTime::now()) + length(store.config.ack_wait);
+        mark.arg(if of.user().is_none() { at.min(untaken) } else { at }).arg(name);
     }
     shards.into_values().collect()
 }

@@ -102,6 +102,7 @@ struct Look {
 async fn look(store: &RedisInbox, of: &Address) -> Result<Look, Error> {
     let mut look = store.call(Lua::Look, of);
     look.arg(length(TOLD_AGAIN)).arg(ENTRIES);
+    look.arg(if of.user().is_none() { length(store.config.ack_wait) } else { 0 });
     let mut answer = Reply::of(store.link.ask_one(look).await?)?;
     let (now, again) = (answer.number()?, answer.number()?);
     let is_due = answer.number()? == 1;

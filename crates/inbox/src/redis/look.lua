@@ -2,6 +2,7 @@
 -- Moves on what time moves on.
 -- ARGV[4] - after how many ms failed entries are told again
 -- ARGV[5] - how many entries at most of each kind
+-- ARGV[6] - after how many ms it is told again that there is something to take; 0 is never
 -- Returns the time, when to look again or 0, 1 if there is something to take that was not, the changes, and
 -- the failed entries that nobody has buried.
 local changes, lost, is_due = {}, {}, 0
@@ -55,6 +56,10 @@ local again = math.huge
 for _, key in ipairs({ends, scheduled, held, paused, failed}) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   again = math.min(again, tonumber(first or math.huge))
+end
+if ARGV[6] ~= '0' and redis.call('ZCARD', waiting) > 0 then
+  is_due = 1
+  again = math.min(again, now + ARGV[6])
 end
 close()
 if again == math.huge then
