@@ -72,6 +72,9 @@ use self::node::{Node, Sessions};
 /// How long taking leave of the other nodes may take: they notice by themselves, if later.
 pub const LEAVE: Duration = Duration::from_secs(4);
 
+/// How long the store of inboxes may take to hear what clients have settled: it hears of the rest by `ack_wait`.
+const STORED: Duration = Duration::from_secs(2);
+
 /// As whom a node tells who comes and goes. Sessions are numbered from 0.
 const TELLER: PublisherId = PublisherId(u64::MAX - 1);
 
@@ -210,15 +213,18 @@ impl Gateway {
             () = shutdown => {}
         }
         drain::drain(&node, accepting).await;
-        if let Some(inboxes) = &node.inboxes
-            && tokio::time::timeout(LEAVE, inboxes.settled()).await.is_err()
-        {
+        let stored = async {
+            if let Some(inboxes) = &node.inboxes {
+                inboxes.settled().await;
+            }
+            dispatched.cancel();
+            let _ = dispatching.await;
+        };
+        if tokio::time::timeout(STORED, stored).await.is_err() {
             tracing::warn!(
-                "stopping although clients have settled what the store does not know of"
+                "stopping although the store of inboxes does not know yet what clients have settled"
             );
         }
-        dispatched.cancel();
-        let _ = tokio::time::timeout(LEAVE, dispatching).await;
         left.cancel();
         // No announcement may come behind the good-bye.
         let _ = nodes.await;
