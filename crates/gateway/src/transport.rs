@@ -4,7 +4,6 @@
 //! Frames reach a transport ready-made, so whoever encodes them asks for the transport's
 //! [`Framing`]; equal framings share encoded frames.
 
-mod socket;
 mod tcp;
 mod websocket;
 

@@ -11,8 +11,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+use websocket::socket;
 
-use super::{Framing, Incoming, ReadError, Transport, socket};
+use super::{Framing, Incoming, ReadError, Transport};
 
 /// See the module.
 pub(crate) struct Tcp<S>(S);

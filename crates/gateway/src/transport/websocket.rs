@@ -9,9 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
-use websocket::{Decoder, Event, FrameBuilder, Opcode};
+use websocket::{Decoder, Event, FrameBuilder, Opcode, socket};
 
-use super::{Framing, Incoming, ReadError, Transport, socket};
+use super::{Framing, Incoming, ReadError, Transport};
 
 /// See the module.
 pub(crate) struct WebSocket<S> {
