@@ -16,8 +16,23 @@ use crate::framing::Framing;
 use crate::session::{Heard, Session};
 use crate::websocket::WebSocket;
 
+/// What [`Connection::send`] has queued beyond which it waits, in bytes.
+const ENOUGH: usize = 64 * 1024;
+
 /// See the module. Dropping it ends the session.
-pub struct Connection(Kind);
+pub struct Connection {
+    kind: Kind,
+    /// What [`Connection::send`] was given and the client has not taken; about [`ENOUGH`] and one message.
+    unsent: Unsent,
+}
+
+#[derive(Default)]
+struct Unsent {
+    frames: VecDeque<Bytes>,
+    /// How much of the first is taken.
+    offset: usize,
+    bytes: usize,
+}
 
 enum Kind {
     Http(Http),
@@ -66,16 +81,16 @@ pub struct Over;
 
 impl Connection {
     pub(crate) fn http(session: Arc<Session>) -> Self {
-        Self(Kind::Http(Http(session)))
+        Self { kind: Kind::Http(Http(session)), unsent: Unsent::default() }
     }
 
     pub(crate) fn websocket(websocket: WebSocket) -> Self {
-        Self(Kind::WebSocket(Box::new(websocket)))
+        Self { kind: Kind::WebSocket(Box::new(websocket)), unsent: Unsent::default() }
     }
 
     /// How frames for it are made.
     pub fn framing(&self) -> Framing {
-        match &self.0 {
+        match &self.kind {
             Kind::Http(_) => Framing::Http,
             Kind::WebSocket(websocket) => websocket.framing(),
         }
@@ -83,7 +98,7 @@ impl Connection {
 
     /// Sends no heart-beats any more, because the service has its own.
     pub fn stop_heartbeats(&mut self) {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Http(Http(session)) => session.stop_heartbeats(),
             Kind::WebSocket(websocket) => websocket.stop_heartbeats(),
         }
@@ -91,7 +106,7 @@ impl Connection {
 
     /// What the client says next. Holds no buffer while there is nothing.
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, ReceiveError>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Http(Http(session)) => session.poll_heard(cx).map(|heard| match heard {
                 Heard::Message(message) => Ok(Received::Message(message)),
                 Heard::Alive => Ok(Received::Alive),
@@ -109,7 +124,7 @@ impl Connection {
         frames: &VecDeque<Bytes>,
         offset: usize,
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Http(Http(session)) => session.poll_send(cx, frames),
             Kind::WebSocket(websocket) => websocket.poll_send(cx, frames, offset),
         }
@@ -117,7 +132,7 @@ impl Connection {
 
     /// The frame that tells the client that the session is over; the last one.
     pub fn goodbye(&self, code: u16, reason: &str) -> Bytes {
-        match &self.0 {
+        match &self.kind {
             Kind::Http(_) => Framing::Http.close(code, reason),
             Kind::WebSocket(websocket) => websocket.goodbye(code, reason),
         }
@@ -126,25 +141,30 @@ impl Connection {
     /// Ends the connection after the last frame, so that the client gets that before it sees the connection
     /// go. The caller bounds the time.
     pub async fn finish(self) {
-        match self.0 {
+        match self.kind {
             // What was said last waits for the client's next request, for as long as the session would.
             Kind::Http(_) => {}
             Kind::WebSocket(websocket) => websocket.finish().await,
         }
     }
 
-    /// The next message; none once the session is over.
+    /// The next message; none once the session is over. Sends meanwhile what is not sent.
     pub async fn receive(&mut self) -> Option<String> {
         loop {
-            match poll_fn(|cx| self.poll_receive(cx)).await.ok()? {
+            let received = poll_fn(|cx| match self.poll_flush(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(Err(ReceiveError::Lost)),
+                Poll::Ready(Ok(())) | Poll::Pending => self.poll_receive(cx),
+            });
+            match received.await.ok()? {
                 Received::Message(message) => {
                     return Some(String::from_utf8_lossy(&message).into_owned());
                 }
                 Received::Alive => {}
-                Received::Reply(frame) | Received::Say(frame) => self.write(frame).await.ok()?,
+                Received::Reply(frame) | Received::Say(frame) => self.unsent.push(frame),
                 Received::Closed(answer) => {
                     if let Some(frame) = answer {
-                        self.write(frame).await.ok()?;
+                        self.unsent.push(frame);
+                        poll_fn(|cx| self.poll_flush(cx)).await.ok()?;
                     }
                     return None;
                 }
@@ -152,28 +172,58 @@ impl Connection {
         }
     }
 
-    /// Sends a message, as soon as the client takes it.
+    /// Sends a message. Waits only while much is not taken by the client; the rest is sent while the service
+    /// receives.
     pub async fn send(&mut self, message: &str) -> Result<(), Over> {
-        let frame = self.framing().message(message);
-        self.write(frame).await
+        self.unsent.push(self.framing().message(message));
+        let sent = poll_fn(|cx| match self.poll_flush(cx) {
+            Poll::Pending if self.unsent.bytes < ENOUGH => Poll::Ready(Ok(())),
+            flushed => flushed,
+        });
+        sent.await.map_err(|_| Over)
     }
 
     /// Ends the session and says why.
     pub async fn close(mut self, code: u16, reason: &str) {
-        let goodbye = self.goodbye(code, reason);
-        if self.write(goodbye).await.is_ok() {
+        self.unsent.push(self.goodbye(code, reason));
+        if poll_fn(|cx| self.poll_flush(cx)).await.is_ok() {
             self.finish().await;
         }
     }
 
-    async fn write(&mut self, frame: Bytes) -> Result<(), Over> {
-        let (len, mut offset) = (frame.len(), 0);
-        let frames = VecDeque::from([frame]);
-        while offset < len {
-            let sent = poll_fn(|cx| self.poll_send(cx, &frames, offset)).await;
-            offset += sent.ok().filter(|sent| *sent > 0).ok_or(Over)?;
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut unsent = std::mem::take(&mut self.unsent);
+        let flushed = loop {
+            if unsent.frames.is_empty() {
+                break Poll::Ready(Ok(()));
+            }
+            match self.poll_send(cx, &unsent.frames, unsent.offset) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(sent)) => unsent.advance(sent),
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        self.unsent = unsent;
+        flushed
+    }
+}
+
+impl Unsent {
+    fn push(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+
+    fn advance(&mut self, sent: usize) {
+        self.bytes -= sent;
+        self.offset += sent;
+        while let Some(first) = self.frames.front()
+            && first.len() <= self.offset
+        {
+            self.offset -= first.len();
+            self.frames.pop_front();
         }
-        Ok(())
     }
 }
 
