@@ -27,8 +27,8 @@ use crate::sessions::{Named, NotTaken, Sessions};
 use crate::transport::{Receiving, Sending};
 use crate::upgrade;
 
-/// How long a request that sends waits for room, before its client is told to try again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a request that sends waits for room: longer than services wait for whatever they wait for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// See the module.
 pub struct Endpoint<S: Service> {
@@ -161,8 +161,8 @@ impl<S: Service> Endpoint<S> {
             }
             Receiving::HtmlFile | Receiving::Jsonp => answering,
         };
-        let kept = request.kept.take();
-        answering.stream(Responding::new(&named.session, wrapping, &self.config, kept))
+        let held = request.hold.take().map(|hold| hold());
+        answering.stream(Responding::new(&named.session, wrapping, &self.config, held))
     }
 
     /// Begins a session, unless another request does at this moment.
@@ -207,6 +207,11 @@ impl<S: Service> Endpoint<S> {
         if !self.service.is_owner(&owner, &request.head).await {
             return answer::not_found();
         }
+        let _held = request.hold.take().map(|hold| hold());
+        let Some(turn) = session.turn().await else {
+            let text = "too many requests send for this session\n";
+            return answer::text(StatusCode::TOO_MANY_REQUESTS, text);
+        };
         let body = match request.body.read(self.config.request_bytes()).await {
             Ok(body) => body,
             Err(why @ BodyError::TooLong { .. }) => {
@@ -224,7 +229,7 @@ impl<S: Service> Endpoint<S> {
             Ok(messages) => messages,
             Err(why) => return answer::text(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
         };
-        if tokio::time::timeout(PATIENCE, session.deliver(messages)).await.is_err() {
+        if tokio::time::timeout(PATIENCE, session.deliver(&turn, messages)).await.is_err() {
             let text = "what was sent before is not taken yet; try again later\n";
             return answer::text(StatusCode::SERVICE_UNAVAILABLE, text);
         }

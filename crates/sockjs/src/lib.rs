@@ -45,6 +45,6 @@ pub use connection::{Connection, Over as SessionOver, ReceiveError, Received};
 pub use endpoint::Endpoint;
 pub use filter::{Peer, below, filter};
 pub use framing::Framing;
-pub use request::{Body, BodyError, Head, Request};
+pub use request::{Body, BodyError, Head, Held, Hold, Request};
 pub use service::{Found, Over, Service};
 pub use transport::Receiving;

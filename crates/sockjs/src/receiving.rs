@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::config::Config;
 use crate::frame;
+use crate::request::Held;
 use crate::session::{Next, Session};
 use crate::transport::Wrapping;
 
@@ -29,8 +30,8 @@ pub(crate) struct Responding {
     heartbeat: Duration,
     /// When a heart-beat is due.
     timer: Pin<Box<Sleep>>,
-    /// Kept until the end, such as a place among connections.
-    _kept: Option<Box<dyn Send + Sync>>,
+    /// Kept until the end.
+    _held: Option<Held>,
 }
 
 enum What {
@@ -50,7 +51,7 @@ impl Responding {
         session: &Arc<Session>,
         wrapping: Wrapping,
         config: &Config,
-        kept: Option<Box<dyn Send + Sync>>,
+        held: Option<Held>,
     ) -> Self {
         let what = match session.attach() {
             Ok(number) => What::Session { session: Arc::clone(session), number },
@@ -67,7 +68,7 @@ impl Responding {
             limit: config.response_bytes(),
             heartbeat: config.heartbeat,
             timer: Box::pin(tokio::time::sleep(config.heartbeat)),
-            _kept: kept,
+            _held: held,
         }
     }
 

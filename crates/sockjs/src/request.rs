@@ -17,9 +17,15 @@ pub struct Request {
     pub body: Body,
     /// How the connection is had if it becomes a WebSocket.
     pub upgrade: Option<OnUpgrade>,
-    /// Kept until the response has been written, such as a place among connections.
-    pub kept: Option<Box<dyn Send + Sync>>,
+    /// Told when the request is known to be for a session, and may wait long.
+    pub hold: Option<Hold>,
 }
+
+/// What is done once a request may wait long; what it gives is kept until the response has been written.
+pub type Hold = Box<dyn FnOnce() -> Held + Send>;
+
+/// What is kept until a response has been written, such as a place among connections.
+pub type Held = Box<dyn Send + Sync>;
 
 /// A request without its body.
 #[derive(Debug, Clone)]
