@@ -69,6 +69,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
         config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
+        sockjs: config.sockjs,
         plain: config.plain,
         destinations,
         broker,

@@ -22,12 +22,14 @@
 //! Not here: which broker and which application; the port for operators; the command that runs it.
 
 pub mod application;
+mod arrival;
 mod clock;
 mod close;
 mod config;
 mod console;
 mod door;
 mod drain;
+mod handshake;
 mod hook;
 mod http;
 mod hub;
@@ -40,9 +42,11 @@ mod message_frame;
 mod metrics;
 mod node;
 mod outgoing;
+mod place;
 pub mod plain;
 mod relay;
 mod session;
+mod sockjs_endpoint;
 mod tcp;
 mod transport;
 mod users;
@@ -86,6 +90,8 @@ pub struct Parts {
     pub stomp: stomp::Config,
     /// Limits of WebSockets.
     pub websocket: websocket::Config,
+    /// SockJS at the endpoints, where it is on.
+    pub sockjs: sockjs::Config,
     /// Sessions without STOMP.
     pub plain: plain::Config,
     /// The table of prefixes.
@@ -115,7 +121,7 @@ pub struct Gateway {
 impl Gateway {
     /// Binds the ports, so that clients can connect (and wait) from here on.
     pub async fn bind(parts: Parts) -> Result<Self, BindError> {
-        let Parts { config, stomp, websocket, plain, destinations, .. } = parts;
+        let Parts { config, stomp, websocket, sockjs, plain, destinations, .. } = parts;
         let listeners = Listeners {
             web: listener::bind(config.listen)?,
             stomp: config.stomp_listen.map(listener::bind).transpose()?,
@@ -147,6 +153,7 @@ impl Gateway {
             config,
             stomp: Arc::new(stomp),
             websocket,
+            sockjs,
             plain,
             destinations,
             broker: parts.broker,

@@ -30,6 +30,9 @@ use crate::upgrade;
 /// How long a request that sends waits for room: longer than services wait for whatever they wait for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a body may take to come.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
 /// See the module.
 pub struct Endpoint<S: Service> {
     pub(crate) config: Config,
@@ -212,13 +215,18 @@ impl<S: Service> Endpoint<S> {
             let text = "too many requests send for this session\n";
             return answer::text(StatusCode::TOO_MANY_REQUESTS, text);
         };
-        let body = match request.body.read(self.config.request_bytes()).await {
-            Ok(body) => body,
-            Err(why @ BodyError::TooLong { .. }) => {
+        let read = request.body.read(self.config.request_bytes());
+        let body = match tokio::time::timeout(BODY_PATIENCE, read).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(why @ BodyError::TooLong { .. })) => {
                 return answer::text(StatusCode::PAYLOAD_TOO_LARGE, why.to_string());
             }
-            Err(why @ BodyError::Broken) => {
+            Ok(Err(why @ BodyError::Broken)) => {
                 return answer::text(StatusCode::BAD_REQUEST, why.to_string());
+            }
+            Err(_) => {
+                let text = format!("the body did not come within {BODY_PATIENCE:?}\n");
+                return answer::text(StatusCode::REQUEST_TIMEOUT, text);
             }
         };
         let messages = match transport {

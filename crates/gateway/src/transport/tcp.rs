@@ -45,7 +45,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Tcp<S> {
         socket::poll_send(&mut self.0, cx, frames, offset)
     }
 
-    fn carries_stomp(_: &Bytes) -> bool {
+    fn carries_stomp(&self, _: &Bytes) -> bool {
         true
     }
 

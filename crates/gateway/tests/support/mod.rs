@@ -225,6 +225,7 @@ impl Node {
             config,
             stomp,
             websocket: websocket::Config::default(),
+            sockjs: sockjs::Config::default(),
             plain,
             access: Arc::new(Access::start(&access, &destinations).unwrap()),
             destinations,
