@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 pub(crate) mod recorder;
+pub(crate) mod sockjs;
 pub(crate) mod tcp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::sockjs::Over;
 use access::Access;
 use access::rules::Config as Rules;
 use broker::destination::Verb;
@@ -225,7 +227,7 @@ impl Node {
             config,
             stomp,
             websocket: websocket::Config::default(),
-            sockjs: sockjs::Config::default(),
+            sockjs: ::sockjs::Config::default(),
             plain,
             access: Arc::new(Access::start(&access, &destinations).unwrap()),
             destinations,
@@ -329,7 +331,11 @@ impl Node {
         }
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((address, 0).into()).unwrap();
-        let stream = MaybeTlsStream::Plain(timeout(socket.connect(self.address)).await.unwrap());
+        let node = match Over::of_this_binary() {
+            Over::WebSocket => self.address,
+            over => sockjs::bridge(self.address, over).await,
+        };
+        let stream = MaybeTlsStream::Plain(timeout(socket.connect(node)).await.unwrap());
         let (socket, response) = timeout(tokio_tungstenite::client_async(request, stream)).await?;
         let protocol = response
             .headers()
