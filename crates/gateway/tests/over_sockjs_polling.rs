@@ -1,5 +1,7 @@
 //! Sessions over HTTP, by one response for each frame: the same as over WebSocket.
 
+#![allow(clippy::duplicate_mod, reason = "each suite brings its support along")]
+
 #[path = "acknowledge.rs"]
 mod acknowledge;
 #[path = "inboxes.rs"]

@@ -1,5 +1,7 @@
 //! Sessions over WebSocket with SockJS's framing: the same as without.
 
+#![allow(clippy::duplicate_mod, reason = "each suite brings its support along")]
+
 #[path = "acknowledge.rs"]
 mod acknowledge;
 #[path = "inboxes.rs"]

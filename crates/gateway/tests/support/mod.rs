@@ -308,7 +308,8 @@ impl Node {
         client
             .send_text(&format!("CONNECT\naccept-version:{version}\nheart-beat:{heart_beat}\n\n\0"))
             .await;
-        assert_eq!(client.frame().await.command, Command::Connected);
+        let connected = client.frame().await;
+        assert_eq!(connected.command, Command::Connected, "{connected:?}");
         client.decoder.set_version(version.parse().unwrap());
         client
     }

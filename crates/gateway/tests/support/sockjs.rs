@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -45,6 +45,7 @@ pub(crate) async fn bridge(node: SocketAddr, over: Over) -> SocketAddr {
     tokio::spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
         let (mut path, mut headers) = (String::new(), HeaderMap::new());
+        #[expect(clippy::result_large_err, reason = "its type is given")]
         let see = |request: &server::Request, response: server::Response| {
             path = request.uri().to_string();
             headers = end_to_end(request.headers());
@@ -148,6 +149,7 @@ impl Http {
     async fn run(self, client: WebSocketStream<TcpStream>) {
         let (mut to_client, mut from_client) = client.split();
         let (sends, mut sending) = mpsc::channel::<String>(1024);
+        let opened = Notify::new();
         let receiving = async {
             while let Some(mut response) = self.post(&self.receive, String::new()).await {
                 assert_eq!(response.status(), 200, "{response:?}");
@@ -157,6 +159,9 @@ impl Http {
                     while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
                         let rest = line.split_off(end + 1);
                         let frame = String::from_utf8(std::mem::replace(&mut line, rest)).unwrap();
+                        if frame == "o\n" {
+                            opened.notify_one();
+                        }
                         for message in translated(frame.trim_end()) {
                             let is_close = message.is_close();
                             if to_client.send(message).await.is_err() || is_close {
@@ -168,6 +173,7 @@ impl Http {
             }
         };
         let passing = async {
+            opened.notified().await;
             while let Some(array) = sending.recv().await {
                 // After the end there is nobody to be told.
                 self.post(&self.send, array).await;
