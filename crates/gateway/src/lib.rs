@@ -40,6 +40,7 @@ mod message_frame;
 mod metrics;
 mod node;
 mod outgoing;
+pub mod peers;
 pub mod plain;
 mod relay;
 mod session;
@@ -47,17 +48,19 @@ mod tcp;
 mod transport;
 mod users;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use access::Access;
 use broker::{Broker, Destinations, PublisherId};
+use bytestring::ByteString;
 use cluster::{Dispatcher, Nodes, Router, events};
 use futures_util::FutureExt;
-use presence::{Groups, Presence};
+use hyper::StatusCode;
+use presence::{Groups, Owners, Presence};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -68,12 +71,16 @@ pub use self::config::{AckScope, Config, Invalid};
 use self::inboxes::Inboxes;
 use self::listener::Listeners;
 use self::node::{Node, Sessions};
+use self::peers::Peers;
 
 /// How long taking leave of the other nodes may take: they notice by themselves, if later.
 pub const LEAVE: Duration = Duration::from_secs(4);
 
 /// How long the store of inboxes may take to hear what clients have settled: it hears of the rest by `ack_wait`.
 const STORED: Duration = Duration::from_secs(2);
+
+/// The longest body of a request that another node hands over, in bytes.
+const MAX_FORWARDED: usize = 1024 * 1024;
 
 /// As whom a node tells who comes and goes. Sessions are numbered from 0.
 const TELLER: PublisherId = PublisherId(u64::MAX - 1);
@@ -88,6 +95,8 @@ pub struct Parts {
     pub websocket: websocket::Config,
     /// Sessions without STOMP.
     pub plain: plain::Config,
+    /// The port for other nodes.
+    pub cluster: peers::Config,
     /// The table of prefixes.
     pub destinations: Destinations,
     /// Where messages go.
@@ -98,6 +107,8 @@ pub struct Parts {
     pub presence: Arc<dyn Presence>,
     /// Who is in which group.
     pub groups: Arc<dyn Groups>,
+    /// Which node holds a session that its client named.
+    pub owners: Arc<dyn Owners>,
     /// What is stored for users; none where nothing is. [`Gateway::run`] runs it.
     pub dispatcher: Option<Dispatcher>,
     /// Which nodes there are; [`Gateway::run`] runs it.
@@ -110,6 +121,8 @@ pub struct Parts {
 pub struct Gateway {
     node: Arc<Node>,
     listeners: Listeners,
+    /// For other nodes, where that is on.
+    forwarding: Option<TcpListener>,
 }
 
 impl Gateway {
@@ -120,6 +133,10 @@ impl Gateway {
             web: listener::bind(config.listen)?,
             stomp: config.stomp_listen.map(listener::bind).transpose()?,
         };
+        let forwarding = parts.cluster.listen.map(listener::bind).transpose()?;
+        if let Some(listener) = &forwarding {
+            parts.nodes.forward_at(advertised(&parts.cluster, listener)?);
+        }
         let stomp = stomp::Config { compat: config.compat, ..stomp };
         let metrics = Arc::new(metrics::Metrics::new());
         let hub = hub::Hub::new(
@@ -135,8 +152,17 @@ impl Gateway {
             Arc::clone(&parts.nodes),
         );
         let inboxes = parts.dispatcher.map(|dispatcher| Arc::new(Inboxes::new(dispatcher)));
+        let peers = Peers::new(
+            &parts.cluster,
+            parts.presence.boot(),
+            parts.owners,
+            Arc::clone(&parts.nodes),
+            config.max_sessions,
+            Arc::clone(&metrics),
+        );
         let node = Arc::new(Node {
             inboxes,
+            peers: Arc::new(peers),
             sessions: Sessions::new(config.max_sessions, parts.presence.boot()),
             users: users::Users::new(Arc::clone(&metrics)),
             inlet: inlet::Inlet::new(),
@@ -159,7 +185,7 @@ impl Gateway {
             metrics,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { node, listeners })
+        Ok(Self { node, listeners, forwarding })
     }
 
     /// The address that WebSocket clients connect to.
@@ -172,6 +198,11 @@ impl Gateway {
         self.listeners.stomp.as_ref().map(TcpListener::local_addr).transpose()
     }
 
+    /// The address that other nodes connect to, where that is on.
+    pub fn forward_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.forwarding.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
     /// Adds what it counts to `registry`, which keeps its own hold of it.
     pub fn register(&self, registry: &mut Registry) {
         self.node.metrics.register(registry);
@@ -180,7 +211,7 @@ impl Gateway {
     /// Serves until `shutdown` resolves, then drains: closes every session, and goes on when all are gone
     /// or the configured time is over. Takes leave of the other nodes and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { node, listeners } = self;
+        let Self { node, listeners, forwarding } = self;
         let clock = tokio::spawn(Arc::clone(&node.clock).run());
         let left = CancellationToken::new();
         let nodes = tokio::spawn({
@@ -204,6 +235,21 @@ impl Gateway {
                 }
             }
         });
+        let keeping = tokio::spawn({
+            let peers = Arc::clone(&node.peers);
+            // No session here is named by its client yet.
+            async move { peers.keep(|_| false, |_| {}).await }
+        });
+        // Sessions that drain are reached by way of other nodes, too.
+        let drained = CancellationToken::new();
+        let forwarding = tokio::spawn({
+            let (peers, drained) = (Arc::clone(&node.peers), drained.clone());
+            async move {
+                let Some(listener) = forwarding else { return };
+                let handler = |_| ready(peers::port::empty(StatusCode::NOT_FOUND));
+                peers::port::serve(listener, peers, MAX_FORWARDED, handler, drained).await;
+            }
+        });
         let told = CancellationToken::new();
         let (broker, presence) = (Arc::clone(&node.broker), Arc::clone(&node.presence));
         let events = tokio::spawn(events::publish(broker, presence, TELLER, told.clone()));
@@ -213,6 +259,9 @@ impl Gateway {
             () = shutdown => {}
         }
         drain::drain(&node, accepting).await;
+        drained.cancel();
+        // It takes a moment at most.
+        let _ = forwarding.await;
         let stored = async {
             if let Some(inboxes) = &node.inboxes {
                 inboxes.settled().await;
@@ -245,8 +294,22 @@ impl Gateway {
         }
         inlet.abort();
         inboxes.abort();
+        keeping.abort();
         clock.abort();
     }
+}
+
+/// Where the others reach the port for them.
+fn advertised(config: &peers::Config, listener: &TcpListener) -> Result<ByteString, BindError> {
+    if !config.advertise.is_empty() {
+        return Ok(config.advertise.as_str().into());
+    }
+    let address = listener.local_addr();
+    let address = address.map_err(|source| {
+        let asked = config.listen.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
+        BindError { address: asked, source }
+    })?;
+    Ok(address.to_string().into())
 }
 
 /// A port that cannot be had.
