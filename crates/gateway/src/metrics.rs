@@ -311,3 +311,21 @@ impl Metrics {
         self.confirm_seconds.observe(after.as_secs_f64());
     }
 }
+
+#[cfg(test)]
+impl Metrics {
+    /// How many requests were handed over in that direction.
+    pub(crate) fn handed(&self, direction: &'static str) -> u64 {
+        self.forwarded.get_or_create(&Handed { direction }).get()
+    }
+
+    /// How many could not be.
+    pub(crate) fn unreached(&self) -> u64 {
+        self.unreachable.get()
+    }
+
+    /// How many no node had signed, for that reason.
+    pub(crate) fn strangers(&self, reason: &'static str) -> u64 {
+        self.not_forwarded.get_or_create(&NotForwarded { reason }).get()
+    }
+}

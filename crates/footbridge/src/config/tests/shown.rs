@@ -94,6 +94,11 @@ fn what_is_shown_says_where_it_comes_from() {
         connect_timeout = "5s"
         reconnect_pause = "2s"
 
+        [cluster]
+        listen = ""
+        advertise = ""
+        secret = ""
+
         [log]
         level = "warn"  # footbridge.toml:2:1
         format = "json"  # FOOTBRIDGE_LOG__FORMAT
