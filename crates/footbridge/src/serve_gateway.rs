@@ -92,7 +92,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let mut lines: Vec<(&str, &dyn Display)> = vec![("WebSocket", &websocket)];
     lines.extend(stomp.iter().map(|stomp| ("STOMP", stomp as &dyn Display)));
     let forward = gateway.forward_address()?.map(|address| format!("http://{address}"));
-    lines.extend(forward.iter().map(|forward| ("Other nodes", forward as &dyn Display)));
+    lines.extend(forward.iter().map(|forward| ("Forwarding", forward as &dyn Display)));
     lines.extend([("Admin", &admin as &dyn Display), ("RabbitMQ", &rabbitmq)]);
     lines.extend([("Redis", &redis as &dyn Display), ("Rules", &rules)]);
     lines.push(("Application", &routes));
