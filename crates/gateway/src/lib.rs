@@ -262,6 +262,7 @@ impl Gateway {
         drained.cancel();
         // It takes a moment at most.
         let _ = forwarding.await;
+        keeping.abort();
         let stored = async {
             if let Some(inboxes) = &node.inboxes {
                 inboxes.settled().await;
@@ -286,6 +287,7 @@ impl Gateway {
             if let Err(error) = node.presence.leave().await {
                 tracing::warn!(%error, "the other nodes will clear away this node's sessions");
             }
+            node.peers.leave().await;
             told.cancel();
             let _ = events.await;
         };
@@ -294,7 +296,6 @@ impl Gateway {
         }
         inlet.abort();
         inboxes.abort();
-        keeping.abort();
         clock.abort();
     }
 }

@@ -171,12 +171,27 @@ impl Peers {
     }
 
     /// A session of this node is over: its name is nobody's.
+    #[allow(dead_code, reason = "for endpoints whose clients name their sessions")]
     pub(crate) async fn release(&self, session: &str) {
-        let Ok(session) = SessionName::new(session) else { return };
-        self.held.lock().remove(&session);
-        if let Err(error) = self.owners.release(&session, self.boot).await {
-            // It is over by itself.
-            tracing::debug!(%error, "a session's name is not given up");
+        if let Ok(session) = SessionName::new(session) {
+            self.release_all(&[session]).await;
+        }
+    }
+
+    /// This node has no session any more.
+    pub(crate) async fn leave(&self) {
+        let held: Vec<_> = self.held.lock().keys().cloned().collect();
+        self.release_all(&held).await;
+    }
+
+    async fn release_all(&self, sessions: &[SessionName]) {
+        {
+            let mut held = self.held.lock();
+            sessions.iter().for_each(|session| _ = held.remove(session));
+        }
+        if let Err(error) = self.owners.release(sessions, self.boot).await {
+            // They are over by themselves.
+            tracing::debug!(%error, "names of sessions are not given up");
         }
     }
 
@@ -195,10 +210,11 @@ impl Peers {
                 let all = held.iter().map(|(session, claimed)| (session.clone(), *claimed));
                 all.partition(|(session, at)| is_young(*at) || is_there(session.as_str()))
             };
-            for (session, _) in over {
-                self.release(session.as_str()).await;
-            }
-            let kept: Vec<_> = kept.into_iter().map(|(session, _)| session).collect();
+            let names = |some: Vec<(SessionName, Instant)>| -> Vec<_> {
+                some.into_iter().map(|(session, _)| session).collect()
+            };
+            self.release_all(&names(over)).await;
+            let kept = names(kept);
             match self.owners.keep(&kept, self.boot, self.times.lifetime).await {
                 Ok(others) => {
                     for session in others {

@@ -41,8 +41,8 @@ pub trait Owners: Send + Sync {
         lifetime: Duration,
     ) -> Result<Vec<SessionName>, Unavailable>;
 
-    /// It has no owner any more, if that was `boot`.
-    async fn release(&self, session: &SessionName, boot: Boot) -> Result<(), Unavailable>;
+    /// They have no owner any more, where that was `boot`.
+    async fn release(&self, sessions: &[SessionName], boot: Boot) -> Result<(), Unavailable>;
 }
 
 /// Whose a session is after a claim.

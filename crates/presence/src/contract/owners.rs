@@ -110,13 +110,19 @@ pub async fn keeping_says_what_another_has(owners: &impl Owners) {
 pub async fn only_the_owner_releases_it(owners: &impl Owners) {
     let (session, one, other) = (a_session(), Boot::generate(), Boot::generate());
     assert_eq!(claim(owners, &session, one).await, Claim::Ours);
-    soon(owners.release(&session, other)).await.expect("an answer");
+    let release = async |boot| {
+        // Among others that nobody has.
+        let sessions = [a_session(), session.clone(), a_session()];
+        soon(owners.release(&sessions, boot)).await.expect("an answer");
+    };
+    release(other).await;
     assert_eq!(owner(owners, &session).await, Some(one));
     for _ in 0..2 {
-        soon(owners.release(&session, one)).await.expect("an answer");
+        release(one).await;
         assert_eq!(owner(owners, &session).await, None);
     }
     assert_eq!(claim(owners, &session, other).await, Claim::Ours);
+    soon(owners.release(&[], other)).await.expect("an answer");
 }
 
 /// None is taken for another.

@@ -66,10 +66,12 @@ impl Owners for MemoryPresence {
         Ok(lost)
     }
 
-    async fn release(&self, session: &SessionName, boot: Boot) -> Result<(), Unavailable> {
+    async fn release(&self, sessions: &[SessionName], boot: Boot) -> Result<(), Unavailable> {
         let mut owners = self.shared.owners.lock();
-        if owners.owners.get(session).is_some_and(|(owner, _)| *owner == boot) {
-            owners.owners.remove(session);
+        for session in sessions {
+            if owners.owners.get(session).is_some_and(|(owner, _)| *owner == boot) {
+                owners.owners.remove(session);
+            }
         }
         Ok(())
     }

@@ -65,10 +65,18 @@ impl Owners for RedisPresence {
         Ok(lost)
     }
 
-    async fn release(&self, session: &SessionName, boot: Boot) -> Result<(), Unavailable> {
-        let mut release =
-            self.shared.scripts.call(Lua::OwnerRelease, &[self.shared.keys.owner(session)]);
-        release.arg(boot.to_string());
-        Ok(self.shared.link.ask_one::<u64>(release).await.map(drop)?)
+    async fn release(&self, sessions: &[SessionName], boot: Boot) -> Result<(), Unavailable> {
+        let releases = sessions.iter().map(|session| {
+            let key = self.shared.keys.owner(session);
+            let mut release = self.shared.scripts.call(Lua::OwnerRelease, &[key]);
+            release.arg(boot.to_string());
+            release
+        });
+        let releases = releases.collect();
+        let mut released = self.shared.link.ask_many(releases, self.shared.config.batch).await?;
+        for _ in sessions {
+            released.next::<u64>()?;
+        }
+        Ok(())
     }
 }

@@ -88,6 +88,22 @@ async fn a_session_is_kept_while_it_is_there_and_its_node_is_alive() {
 }
 
 #[tokio::test]
+async fn a_node_that_leaves_leaves_nothing() {
+    let network = Network::new();
+    let (one, other) = two(&network).await;
+    for session in ["a", "b"] {
+        assert_eq!(owner(&one, session, true).await, Owner::Us);
+    }
+    one.peers.leave().await;
+    for session in ["a", "b"] {
+        assert_eq!(owner(&other, session, true).await, Owner::Us);
+    }
+    // Nothing of the other's either.
+    one.peers.leave().await;
+    assert_eq!(owner(&other, "a", false).await, Owner::Us);
+}
+
+#[tokio::test]
 async fn a_node_is_told_of_what_another_has_taken() {
     let network = Network::new();
     let (one, other) = two(&network).await;
