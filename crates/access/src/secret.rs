@@ -25,13 +25,13 @@ impl Secret {
     }
 
     /// Whether it is what stands for a secret where it is shown.
-    pub(crate) fn is_hidden(&self) -> bool {
+    pub fn is_hidden(&self) -> bool {
         self.0 == HIDDEN
     }
 
     /// Its bytes: the text's own or, behind `base64:`, what the rest encodes, in either alphabet and
     /// with or without padding.
-    pub(crate) fn bytes(&self) -> Result<Vec<u8>, &'static str> {
+    pub fn bytes(&self) -> Result<Vec<u8>, &'static str> {
         let Some(encoded) = self.0.strip_prefix(BASE64) else {
             return Ok(self.0.clone().into_bytes());
         };

@@ -128,6 +128,7 @@ impl Letter {
                 boot: announcement.boot.to_string(),
                 registered: announcement.registered.as_ref().map(Epoch::to_string),
                 draining: announcement.draining,
+                forward: announcement.forward.as_ref().map(ToString::to_string),
             }),
             Self::GoodBye(boot) => wire::Kind::GoodBye(boot.to_string()),
             Self::Grant { group, members } => wire::Kind::Grant(wire::Members {
@@ -160,13 +161,17 @@ impl Letter {
                 group: GroupName::new(group).map_err(malformed)?,
                 members: read(members)?,
             },
-            wire::Kind::Announcement(wire::Announcement { boot, registered, draining }) => {
-                Self::Announcement(Announcement {
-                    boot: boot.parse().map_err(malformed)?,
-                    registered: registered.as_deref().map(Epoch::new),
-                    draining,
-                })
-            }
+            wire::Kind::Announcement(wire::Announcement {
+                boot,
+                registered,
+                draining,
+                forward,
+            }) => Self::Announcement(Announcement {
+                boot: boot.parse().map_err(malformed)?,
+                registered: registered.as_deref().map(Epoch::new),
+                draining,
+                forward: forward.map(Into::into),
+            }),
             wire::Kind::GoodBye(boot) => Self::GoodBye(boot.parse().map_err(malformed)?),
             wire::Kind::Grant(wire::Members { group, members }) => Self::Grant {
                 group: GroupName::new(group).map_err(malformed)?,
@@ -279,8 +284,14 @@ mod tests {
                 boot,
                 registered: Some(Epoch::new("e")),
                 draining: true,
+                forward: Some("[::1]:8083".into()),
             }),
-            Letter::Announcement(Announcement { boot, registered: None, draining: false }),
+            Letter::Announcement(Announcement {
+                boot,
+                registered: None,
+                draining: false,
+                forward: None,
+            }),
             Letter::GoodBye(boot),
             Letter::Doorbell(Doorbell {
                 path: "/queue/x".into(),
@@ -314,6 +325,30 @@ mod tests {
         // Field 15, a length of one, one byte.
         let newer = Bytes::from_static(&[0x7a, 1, 0]);
         assert_eq!(Letter::read(newer), Err(Unreadable::Unknown));
+    }
+
+    /// Kind 5 with the boot, its epoch and that it drains: what nodes wrote before they said where they take
+    /// requests. What came last is skipped by who does not know it.
+    #[test]
+    fn an_announcement_of_another_version_is_understood() {
+        let boot = Boot::new(Ulid::from_parts(1, 2));
+        let old =
+            [&[0x0a, 26][..], boot.to_string().as_bytes(), &[0x12, 1, b'e', 0x18, 1]].concat();
+        let letter = |announcement: &[u8]| {
+            let length = u8::try_from(announcement.len()).unwrap();
+            Bytes::from([&[0x2a, length][..], announcement].concat())
+        };
+        let understood = Letter::Announcement(Announcement {
+            boot,
+            registered: Some(Epoch::new("e")),
+            draining: true,
+            forward: None,
+        });
+        assert_eq!(understood.write(), letter(&old));
+        assert_eq!(Letter::read(letter(&old)), Ok(understood.clone()));
+        // Field 15 is of a newer one.
+        let newer = [&old[..], &[0x7a, 2, b'h', b'i']].concat();
+        assert_eq!(Letter::read(letter(&newer)), Ok(understood));
     }
 
     #[test]

@@ -15,12 +15,13 @@
 //!
 //! Not here: the rules of time (`hearing`, `heard_of_us`).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use broker::{
     Broker, Delivery, Link, Message, PublisherId, SubscribeError, SubscribeRequest, Subscription,
 };
+use bytestring::ByteString;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use presence::{ANNOUNCE_EVERY, Announcement, Boot, Presence, Roster};
@@ -56,6 +57,8 @@ pub struct Nodes {
     role: Role,
     begun: Instant,
     draining: watch::Sender<bool>,
+    /// Where this node takes requests about its sessions that came to others; said once, at the start.
+    forward: OnceLock<ByteString>,
     /// Held for a few instructions.
     roster: Mutex<Roster>,
     /// Held for a few instructions.
@@ -136,6 +139,7 @@ impl Nodes {
             role,
             begun,
             draining: watch::Sender::new(false),
+            forward: OnceLock::new(),
             roster: Mutex::new(Roster::new(SILENCE)),
             hearing: Mutex::new(Hearing::new(begun)),
             heard_of_us: Mutex::default(),
@@ -191,6 +195,18 @@ impl Nodes {
         self.roster.lock().by_name(node_name)
     }
 
+    /// Where that node takes requests about its sessions that came to another, as `host:port`; none where it
+    /// takes none, or is not there.
+    pub fn forward_address(&self, boot: Boot) -> Option<ByteString> {
+        self.roster.lock().get(boot)?.forward.clone()
+    }
+
+    /// Where this node takes such requests; to be said once, before it announces itself.
+    pub fn forward_at(&self, address: ByteString) {
+        // Who says it twice has the first.
+        let _ = self.forward.set(address);
+    }
+
     /// Says how this node is, and returns once the broker has it: from then on whoever hears anything of
     /// it knows, and soon everybody who sends acts on it ([`TAKES_EFFECT`]).
     ///
@@ -232,6 +248,7 @@ impl Nodes {
             boot: self.presence.boot(),
             registered: self.presence.state().borrow().registered.clone(),
             draining: *self.draining.borrow(),
+            forward: self.forward.get().cloned(),
         }
     }
 

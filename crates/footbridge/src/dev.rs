@@ -97,6 +97,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let stopping = serving::on_signal(&readiness)?;
     let mut admin = Admin::bind(&config.admin, readiness).await?;
     let gateway = Gateway::bind(gateway::Parts {
+        // There are no other nodes.
+        cluster: gateway::peers::Config::default(),
+        owners: presence.clone(),
         config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
@@ -112,7 +115,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         application: application.unwrap_or_else(|| Arc::new(Example)),
     })
     .await
-    .map_err(|taken| serving::taken(taken, &config.gateway, "with --stomp"))?;
+    .map_err(|taken| serving::taken(taken, &config.gateway, None, "with --stomp"))?;
     let callers = config.notifier.callers;
     let notifier = Notifier::bind(notifier::Parts {
         config: config.notifier,

@@ -66,6 +66,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let dispatcher = inboxes::dispatcher(&config.inbox, store, around)?;
     let application = serving::application(&config.application, &destinations, broker.clone())?;
     let gateway = Gateway::bind(Parts {
+        cluster: config.cluster.clone(),
         config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
@@ -75,19 +76,24 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
         broker,
         access,
         presence: presence.clone(),
-        groups: presence,
+        groups: presence.clone(),
+        owners: presence,
         nodes,
         dispatcher,
         application: application.unwrap_or_else(|| Arc::new(NoApplication)),
     })
     .await
-    .map_err(|taken| serving::taken(taken, &config.gateway, "as gateway.stomp_listen"))?;
+    .map_err(|taken| {
+        serving::taken(taken, &config.gateway, config.cluster.listen, "as gateway.stomp_listen")
+    })?;
     gateway.register(admin.registry());
     let admin = admin.serve()?;
     let websocket = format!("ws://{}{}", gateway.address()?, config.gateway.path);
     let stomp = gateway.stomp_address()?.map(|address| format!("tcp://{address}"));
     let mut lines: Vec<(&str, &dyn Display)> = vec![("WebSocket", &websocket)];
     lines.extend(stomp.iter().map(|stomp| ("STOMP", stomp as &dyn Display)));
+    let forward = gateway.forward_address()?.map(|address| format!("http://{address}"));
+    lines.extend(forward.iter().map(|forward| ("Forwarding", forward as &dyn Display)));
     lines.extend([("Admin", &admin as &dyn Display), ("RabbitMQ", &rabbitmq)]);
     lines.extend([("Redis", &redis as &dyn Display), ("Rules", &rules)]);
     lines.push(("Application", &routes));

@@ -208,8 +208,17 @@ pub(crate) fn announce(what: &str, lines: &[(&str, &dyn fmt::Display)]) {
 }
 
 /// What to do about a port that clients cannot be served at; `stomp` is how to choose another for
-/// STOMP without WebSocket.
-pub(crate) fn taken(taken: BindError, config: &gateway::Config, stomp: &str) -> anyhow::Error {
+/// STOMP without WebSocket, `cluster` where other nodes are served.
+pub(crate) fn taken(
+    taken: BindError,
+    config: &gateway::Config,
+    cluster: Option<SocketAddr>,
+    stomp: &str,
+) -> anyhow::Error {
+    if cluster == Some(taken.address) && config.listen != taken.address {
+        let how = "choose another address for other nodes as cluster.listen";
+        return anyhow::Error::new(taken).context(how);
+    }
     let how = if config.stomp_listen == Some(taken.address) { stomp } else { "with --listen" };
     anyhow::Error::new(taken).context(format!("choose another address for clients {how}"))
 }

@@ -135,6 +135,31 @@ async fn messages_reach_clients_of_every_node() {
 }
 
 #[tokio::test]
+async fn the_port_for_other_gateways_is_for_nobody_else() {
+    let uri = rabbitmq().await.uri();
+    let of = |settings: Settings| {
+        cluster(settings, &uri, "forwarding")
+            .set("cluster.secret", "a secret that is long enough: 32 bytes")
+    };
+    let settings = of(Settings::gateway()).set("cluster.listen", "127.0.0.1:0");
+    let mut gateway = settings.start().await;
+    let forwarding = gateway.forwarding().await;
+    let refused = "gateway_forwarded_requests_refused_total{reason=\"unsigned\"}";
+    for count in 1..3 {
+        assert_eq!(support::get(forwarding, "/ws").await.0, 403);
+        gateway.wait_metric(refused, count.into()).await;
+    }
+    gateway.wait_log("is refused").await;
+    let other = of(Settings::gateway()).set("cluster.listen", &forwarding.to_string());
+    let other = other.run().await;
+    assert_eq!(other.code, 1, "{}", other.err);
+    assert!(other.err.contains("cluster.listen"), "{}", other.err);
+    // Nobody who says nothing there holds it up.
+    let _idle = tokio::net::TcpStream::connect(forwarding).await.unwrap();
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_that_is_killed_leaves_the_others_alone() {
     let uri = rabbitmq().await.uri();
     let of = |settings| cluster(settings, &uri, "killed");

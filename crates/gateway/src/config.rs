@@ -218,14 +218,14 @@ pub(crate) fn wrong_with_path(path: &str) -> Option<&'static str> {
 }
 
 /// An address that may be missing, which is written as an empty text.
-mod or_none {
+pub(crate) mod or_none {
     use std::net::SocketAddr;
 
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
     #[expect(clippy::ref_option, reason = "serde calls it so")]
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         address: &Option<SocketAddr>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -235,7 +235,7 @@ mod or_none {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<SocketAddr>, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -10,6 +10,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use sockjs::{Answer, Body, Head, Request, below};
 use warp::Filter;
@@ -22,6 +23,7 @@ use crate::arrival::Endpoint;
 use crate::console;
 use crate::handshake::{Asked, connect, refusal};
 use crate::node::Node;
+use crate::peers::{BoxBody, ClientAddress, port};
 use crate::place::Place;
 use crate::sockjs_endpoint::SockJsEndpoint;
 
@@ -36,16 +38,15 @@ pub(crate) struct Caller {
 }
 
 /// What is served where.
-struct Site {
+pub(crate) struct Site {
     node: Arc<Node>,
     /// The longest path first, for one may be below the other.
     endpoints: Vec<(String, Endpoint, Option<SockJsEndpoint>)>,
     hint: String,
 }
 
-/// The routes of a node.
-pub(crate) fn routes(node: Arc<Node>) -> Routes {
-    let site = Arc::new(Site::new(node));
+/// The routes of a site, for clients.
+pub(crate) fn routes(site: Arc<Site>) -> Routes {
     warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
@@ -64,7 +65,8 @@ pub(crate) fn routes(node: Arc<Node>) -> Routes {
                 let site = Arc::clone(&site);
                 let path = path.as_str().to_owned();
                 let head = Head { method, path, query, headers, peer: caller.address };
-                let request = Request { head, body: Body::new(body), upgrade, hold: None };
+                let body = Body::new(body);
+                let request = Request { head, body, upgrade, is_forwarded: false, hold: None };
                 async move { site.answer(request, &caller).await }
             },
         )
@@ -72,12 +74,12 @@ pub(crate) fn routes(node: Arc<Node>) -> Routes {
 }
 
 impl Site {
-    fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         let paths = [(&node.config.path, Endpoint::Stomp), (&node.plain.path, Endpoint::Plain)];
         let is_on = paths.into_iter().filter(|(path, _)| !path.is_empty());
         let mut endpoints: Vec<_> = is_on
             .map(|(path, endpoint)| {
-                let sockjs = node.config.sockjs.then(|| SockJsEndpoint::new(&node, endpoint));
+                let sockjs = node.config.sockjs.then(|| SockJsEndpoint::new(&node, endpoint, path));
                 (path.clone(), endpoint, sockjs)
             })
             .collect();
@@ -87,7 +89,7 @@ impl Site {
         Self { node, endpoints, hint }
     }
 
-    async fn answer(&self, request: Request, caller: &Caller) -> Answer {
+    async fn answer(&self, mut request: Request, caller: &Caller) -> Answer {
         let head = &request.head;
         let found = self.endpoints.iter().find_map(|(path, endpoint, sockjs)| {
             below(&head.path, path).map(|rest| (rest, *endpoint, sockjs.as_ref()))
@@ -95,7 +97,8 @@ impl Site {
         match found {
             Some((rest, _, Some(sockjs))) if !is_websocket(rest, head) => {
                 let rest = rest.to_owned();
-                sockjs.answer(rest, request, caller).await
+                request.head.path = rest;
+                sockjs.answer(request, caller).await
             }
             Some(("" | "/websocket", endpoint, _)) => {
                 let asked = Asked {
@@ -118,6 +121,48 @@ impl Site {
                 only_one(page.unwrap_or_else(nothing))
             }
         }
+    }
+}
+
+/// For other nodes.
+impl Site {
+    /// The endpoint, and the id, of a session that its client named.
+    fn session<'a>(&self, name: &'a str) -> Option<(&SockJsEndpoint, &'a str)> {
+        self.endpoints.iter().find_map(|(path, _, sockjs)| {
+            let id = below(name, path)?.strip_prefix('/')?;
+            Some((sockjs.as_ref()?, id))
+        })
+    }
+
+    /// Whether a session that its client named is here.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.session(name).is_some_and(|(sockjs, id)| sockjs.has(id))
+    }
+
+    /// Ends a session that another node has.
+    pub(crate) fn lose(&self, name: &str) {
+        if let Some((sockjs, id)) = self.session(name) {
+            sockjs.lose(id);
+        }
+    }
+
+    /// Answers a request that another node has handed over.
+    pub(crate) async fn answer_peer(&self, request: hyper::Request<Bytes>) -> Response<BoxBody> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let found = self.endpoints.iter().find_map(|(prefix, _, sockjs)| {
+            Some((sockjs.as_ref()?, below(path, prefix)?.to_owned()))
+        });
+        let client = parts.extensions.get::<ClientAddress>();
+        let (Some((sockjs, path)), Some(client)) = (found, client) else {
+            return port::empty(StatusCode::NOT_FOUND);
+        };
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let (method, headers) = (parts.method, parts.headers);
+        let head = Head { method, path, query, headers, peer: client.0 };
+        let body = Body::whole(body);
+        let request = Request { head, body, upgrade: None, is_forwarded: true, hold: None };
+        sockjs.answer_peer(request).await.map(|body| body.map_err(Into::into).boxed_unsync())
     }
 }
 

@@ -42,6 +42,7 @@ mod message_frame;
 mod metrics;
 mod node;
 mod outgoing;
+pub mod peers;
 mod place;
 pub mod plain;
 mod relay;
@@ -53,15 +54,16 @@ mod users;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use access::Access;
 use broker::{Broker, Destinations, PublisherId};
+use bytestring::ByteString;
 use cluster::{Dispatcher, Nodes, Router, events};
 use futures_util::FutureExt;
-use presence::{Groups, Presence};
+use presence::{Groups, Owners, Presence};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -69,9 +71,11 @@ use tokio_util::task::TaskTracker;
 
 pub use self::close::CloseReason;
 pub use self::config::{AckScope, Config, Invalid};
+use self::http::Site;
 use self::inboxes::Inboxes;
 use self::listener::Listeners;
 use self::node::{Node, Sessions};
+use self::peers::Peers;
 
 /// How long taking leave of the other nodes may take: they notice by themselves, if later.
 pub const LEAVE: Duration = Duration::from_secs(4);
@@ -94,6 +98,8 @@ pub struct Parts {
     pub sockjs: sockjs::Config,
     /// Sessions without STOMP.
     pub plain: plain::Config,
+    /// The port for other nodes.
+    pub cluster: peers::Config,
     /// The table of prefixes.
     pub destinations: Destinations,
     /// Where messages go.
@@ -104,6 +110,8 @@ pub struct Parts {
     pub presence: Arc<dyn Presence>,
     /// Who is in which group.
     pub groups: Arc<dyn Groups>,
+    /// Which node holds a session that its client named.
+    pub owners: Arc<dyn Owners>,
     /// What is stored for users; none where nothing is. [`Gateway::run`] runs it.
     pub dispatcher: Option<Dispatcher>,
     /// Which nodes there are; [`Gateway::run`] runs it.
@@ -116,6 +124,8 @@ pub struct Parts {
 pub struct Gateway {
     node: Arc<Node>,
     listeners: Listeners,
+    /// For other nodes, where that is on.
+    forwarding: Option<TcpListener>,
 }
 
 impl Gateway {
@@ -126,6 +136,10 @@ impl Gateway {
             web: listener::bind(config.listen)?,
             stomp: config.stomp_listen.map(listener::bind).transpose()?,
         };
+        let forwarding = parts.cluster.listen.map(listener::bind).transpose()?;
+        if let Some(listener) = &forwarding {
+            parts.nodes.forward_at(advertised(&parts.cluster, listener)?);
+        }
         let stomp = stomp::Config { compat: config.compat, ..stomp };
         let metrics = Arc::new(metrics::Metrics::new());
         let hub = hub::Hub::new(
@@ -141,8 +155,17 @@ impl Gateway {
             Arc::clone(&parts.nodes),
         );
         let inboxes = parts.dispatcher.map(|dispatcher| Arc::new(Inboxes::new(dispatcher)));
+        let peers = Peers::new(
+            &parts.cluster,
+            parts.presence.boot(),
+            parts.owners,
+            Arc::clone(&parts.nodes),
+            sockjs.max_sessions,
+            Arc::clone(&metrics),
+        );
         let node = Arc::new(Node {
             inboxes,
+            peers: Arc::new(peers),
             sessions: Sessions::new(config.max_sessions, parts.presence.boot()),
             users: users::Users::new(Arc::clone(&metrics)),
             inlet: inlet::Inlet::new(),
@@ -166,7 +189,7 @@ impl Gateway {
             metrics,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { node, listeners })
+        Ok(Self { node, listeners, forwarding })
     }
 
     /// The address that WebSocket clients connect to.
@@ -179,6 +202,11 @@ impl Gateway {
         self.listeners.stomp.as_ref().map(TcpListener::local_addr).transpose()
     }
 
+    /// The address that other nodes connect to, where that is on.
+    pub fn forward_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.forwarding.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
     /// Adds what it counts to `registry`, which keeps its own hold of it.
     pub fn register(&self, registry: &mut Registry) {
         self.node.metrics.register(registry);
@@ -187,7 +215,8 @@ impl Gateway {
     /// Serves until `shutdown` resolves, then drains: closes every session, and goes on when all are gone
     /// or the configured time is over. Takes leave of the other nodes and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { node, listeners } = self;
+        let Self { node, listeners, forwarding } = self;
+        let site = Arc::new(Site::new(Arc::clone(&node)));
         let clock = tokio::spawn(Arc::clone(&node.clock).run());
         let left = CancellationToken::new();
         let nodes = tokio::spawn({
@@ -211,15 +240,38 @@ impl Gateway {
                 }
             }
         });
+        let keeping = tokio::spawn({
+            let (peers, site) = (Arc::clone(&node.peers), Arc::clone(&site));
+            async move { peers.keep(|name| site.has(name), |name| site.lose(name)).await }
+        });
+        // Sessions that drain are reached by way of other nodes, too.
+        let drained = CancellationToken::new();
+        let forwarding = tokio::spawn({
+            let (peers, drained) = (Arc::clone(&node.peers), drained.clone());
+            let (site, max_body) = (Arc::clone(&site), node.sockjs.max_request.as_u64());
+            let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);
+            async move {
+                let Some(listener) = forwarding else { return };
+                let handler = move |request| {
+                    let site = Arc::clone(&site);
+                    async move { site.answer_peer(request).await }
+                };
+                peers::port::serve(listener, peers, max_body, handler, drained).await;
+            }
+        });
         let told = CancellationToken::new();
         let (broker, presence) = (Arc::clone(&node.broker), Arc::clone(&node.presence));
         let events = tokio::spawn(events::publish(broker, presence, TELLER, told.clone()));
-        let mut accepting = Box::pin(listener::accept(listeners, Arc::clone(&node)).fuse());
+        let mut accepting = Box::pin(listener::accept(listeners, Arc::clone(&node), site).fuse());
         tokio::select! {
             () = &mut accepting => {}
             () = shutdown => {}
         }
         drain::drain(&node, accepting).await;
+        drained.cancel();
+        // It takes a moment at most.
+        let _ = forwarding.await;
+        keeping.abort();
         let stored = async {
             if let Some(inboxes) = &node.inboxes {
                 inboxes.settled().await;
@@ -244,6 +296,7 @@ impl Gateway {
             if let Err(error) = node.presence.leave().await {
                 tracing::warn!(%error, "the other nodes will clear away this node's sessions");
             }
+            node.peers.leave().await;
             told.cancel();
             let _ = events.await;
         };
@@ -254,6 +307,19 @@ impl Gateway {
         inboxes.abort();
         clock.abort();
     }
+}
+
+/// Where the others reach the port for them.
+fn advertised(config: &peers::Config, listener: &TcpListener) -> Result<ByteString, BindError> {
+    if !config.advertise.is_empty() {
+        return Ok(config.advertise.as_str().into());
+    }
+    let address = listener.local_addr();
+    let address = address.map_err(|source| {
+        let asked = config.listen.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
+        BindError { address: asked, source }
+    })?;
+    Ok(address.to_string().into())
 }
 
 /// A port that cannot be had.

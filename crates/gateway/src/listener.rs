@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::BindError;
-use crate::http::Caller;
+use crate::http::{Caller, Site};
 use crate::node::Node;
 use crate::place::Place;
 use crate::{http, tcp};
@@ -87,8 +87,8 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// Accepts for ever.
-pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>) {
-    let routes = http::routes(Arc::clone(&node));
+pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>, site: Arc<Site>) {
+    let routes = http::routes(site);
     let handshakes = Arc::new(Semaphore::new(node.config.max_handshakes));
     loop {
         // Connections beyond the limit wait here, and then in the kernel's backlog. The semaphore is

@@ -16,6 +16,7 @@ use inbox::Settlement;
 use stomp::Command;
 
 use crate::close::CloseReason;
+use crate::peers::signature;
 
 /// See the module.
 pub(crate) struct Metrics {
@@ -35,6 +36,9 @@ pub(crate) struct Metrics {
     inbox_settlements: Family<Settled, Counter>,
     application_calls: Family<Called, Counter>,
     application_call_seconds: Histogram,
+    forwarded: Family<Handed, Counter>,
+    unreachable: Counter,
+    not_forwarded: Family<NotForwarded, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +69,16 @@ struct Called {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Settled {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Handed {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotForwarded {
+    reason: &'static str,
 }
 
 /// What became of a publish.
@@ -107,6 +121,9 @@ impl Metrics {
             inbox_settlements: Family::default(),
             application_calls: Family::default(),
             application_call_seconds: seconds(),
+            forwarded: Family::default(),
+            unreachable: Counter::default(),
+            not_forwarded: Family::default(),
         };
         for reason in CloseReason::ALL {
             drop(metrics.sessions_closed.get_or_create(&Closed { reason: reason.label() }));
@@ -116,6 +133,9 @@ impl Metrics {
         }
         for outcome in PublishOutcome::ALL {
             drop(metrics.publishes.get_or_create(&Published { outcome: outcome.label() }));
+        }
+        for direction in ["in", "out"] {
+            drop(metrics.forwarded.get_or_create(&Handed { direction }));
         }
         metrics
     }
@@ -193,6 +213,21 @@ impl Metrics {
             Unit::Seconds,
             self.application_call_seconds.clone(),
         );
+        gateway.register(
+            "forwarded_requests",
+            "Requests about sessions of another node that were answered: out, handed over to it; in, by this one",
+            self.forwarded.clone(),
+        );
+        gateway.register(
+            "forwarded_requests_unanswered",
+            "Requests that could not be handed over to the node whose session they were about",
+            self.unreachable.clone(),
+        );
+        gateway.register(
+            "forwarded_requests_refused",
+            "Requests on the port for other nodes that none of them had signed, by reason",
+            self.not_forwarded.clone(),
+        );
         let broker = registry.sub_registry_with_prefix("broker");
         broker.register("publishes", "Messages published, by outcome", self.publishes.clone());
         broker.register_with_unit(
@@ -244,8 +279,53 @@ impl Metrics {
         self.application_call_seconds.observe(after.as_secs_f64());
     }
 
+    /// Another node answered.
+    pub(crate) fn forwarded_out(&self) {
+        self.forwarded.get_or_create(&Handed { direction: "out" }).inc();
+    }
+
+    /// Another node asked.
+    pub(crate) fn forwarded_in(&self) {
+        self.forwarded.get_or_create(&Handed { direction: "in" }).inc();
+    }
+
+    /// Another node did not answer.
+    pub(crate) fn unreachable(&self) {
+        self.unreachable.inc();
+    }
+
+    /// Somebody asked who is no node.
+    pub(crate) fn not_forwarded(&self, why: signature::Refused) {
+        let reason = match why {
+            signature::Refused::Unsigned => "unsigned",
+            signature::Refused::Unreadable => "unreadable",
+            signature::Refused::Stale => "stale",
+            signature::Refused::Forged => "forged",
+            signature::Refused::OtherBody => "body",
+        };
+        self.not_forwarded.get_or_create(&NotForwarded { reason }).inc();
+    }
+
     pub(crate) fn published(&self, outcome: PublishOutcome, after: Duration) {
         self.publishes.get_or_create(&Published { outcome: outcome.label() }).inc();
         self.confirm_seconds.observe(after.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+impl Metrics {
+    /// How many requests were handed over in that direction.
+    pub(crate) fn handed(&self, direction: &'static str) -> u64 {
+        self.forwarded.get_or_create(&Handed { direction }).get()
+    }
+
+    /// How many could not be.
+    pub(crate) fn unreached(&self) -> u64 {
+        self.unreachable.get()
+    }
+
+    /// How many no node had signed, for that reason.
+    pub(crate) fn strangers(&self, reason: &'static str) -> u64 {
+        self.not_forwarded.get_or_create(&NotForwarded { reason }).get()
     }
 }

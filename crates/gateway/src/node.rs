@@ -22,6 +22,7 @@ use crate::inboxes::Inboxes;
 use crate::inlet::Inlet;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::plain;
 use crate::users::Users;
 
@@ -42,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) groups: Arc<dyn Groups>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Router,
+    /// Whose sessions are which, where clients name them.
+    pub(crate) peers: Arc<Peers>,
     pub(crate) users: Users,
     pub(crate) inlet: Inlet,
     /// None where nothing is stored for users.

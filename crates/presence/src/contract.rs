@@ -1,4 +1,4 @@
-//! The behaviour that every [`Presence`] and [`Groups`](crate::Groups) shows, as tests.
+//! The behaviour that every [`Presence`], [`Groups`](crate::Groups) and [`Owners`](crate::Owners) shows, as tests.
 //!
 //! [`contract_tests!`](crate::contract_tests) makes one test of each rule; a store runs it in its own
 //! tests. Every rule is an `async fn` that takes a store and panics where it breaks the rule.
@@ -12,6 +12,7 @@
 //! Not here: outages, other nodes, limits of a store of its own.
 
 pub mod groups;
+pub mod owners;
 pub mod sessions;
 
 use std::sync::Arc;
@@ -26,11 +27,12 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// test that fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One `#[tokio::test]` for each rule of the contract, in modules `sessions` and `groups`.
+/// One `#[tokio::test]` for each rule of the contract, in modules `sessions`, `groups` and
+/// `owners`.
 ///
 /// Takes the absolute path (`crate::...`) of an `async fn` that makes a store: something that is both
-/// [`Presence`] and [`Groups`](crate::Groups), with [`LINGER`] for its linger. It needs `tokio` with `macros`
-/// and `rt-multi-thread`.
+/// [`Presence`], [`Groups`](crate::Groups) and [`Owners`](crate::Owners), with [`LINGER`] for its linger. It
+/// needs `tokio` with `macros` and `rt-multi-thread`.
 #[macro_export]
 macro_rules! contract_tests {
     ($make:path) => {
@@ -66,6 +68,16 @@ macro_rules! contract_tests {
             membership_of_a_session_ends_with_it
             groups_do_not_meet_whatever_they_are_called
             too_many_at_once_are_refused
+        }
+        $crate::contract_tests! { owners, $make =>
+            who_claims_first_is_the_owner
+            one_of_many_gets_it
+            a_claim_is_over_by_itself
+            who_keeps_it_has_it_longer
+            keeping_claims_what_nobody_has
+            keeping_says_what_another_has
+            only_the_owner_releases_it
+            any_name_is_a_name
         }
     };
     ($part:ident, $make:path => $($rule:ident)*) => {

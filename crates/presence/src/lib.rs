@@ -1,8 +1,8 @@
 //! Who is online, on which node; and groups.
 //!
 //! [`Presence`] keeps sessions, per user and per node, and tells who comes and goes; [`Groups`] keeps
-//! named sets of users and sessions. [`MemoryPresence`] does both for one process, [`RedisPresence`] for
-//! all nodes that share a Redis. [`targets`] says to which nodes a message to a user goes, [`Roster`]
+//! named sets of users and sessions; [`Owners`] says which node holds a session that its client named.
+//! [`MemoryPresence`] does all of it for one process, [`RedisPresence`] for all nodes that share a Redis. [`targets`] says to which nodes a message to a user goes, [`Roster`]
 //! which nodes there are.
 //!
 //! Invariants
@@ -24,6 +24,7 @@ mod group;
 mod lookup;
 mod memory;
 mod name;
+mod owners;
 mod page;
 mod presence;
 #[cfg(feature = "redis")]
@@ -39,7 +40,8 @@ pub use event::{BACKLOG, Ending, Event, Events, Missed};
 pub use group::{GroupError, Groups, MAX_MEMBERS, Member};
 pub use lookup::{Epoch, Lookup};
 pub use memory::MemoryPresence;
-pub use name::{GroupName, MAX_NAME, NotAName, UserName};
+pub use name::{GroupName, MAX_NAME, NotAName, SessionName, UserName};
+pub use owners::{Claim, Owners};
 pub use page::{Cursor, MAX_PAGE, Page, PageRequest};
 pub use presence::{Count, OnlineUser, Presence, RegisterError, Unavailable};
 #[cfg(feature = "redis")]

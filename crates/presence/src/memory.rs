@@ -10,6 +10,7 @@
 //! groups; all of it is gone with the process.
 
 mod groups;
+mod owners;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::groups::MemoryGroups;
+use self::owners::MemoryOwners;
 use crate::event::Source;
 use crate::group::{self, GroupError, Groups, Member};
 use crate::{
@@ -48,6 +50,8 @@ struct Shared {
     here: Mutex<Here>,
     /// Held alike, never together with `here` but by who takes `here` first.
     groups: Mutex<MemoryGroups>,
+    /// Held alike, with none of the others.
+    owners: Mutex<MemoryOwners>,
     events: Source,
     /// Told when `Here::leaving` is not empty any more.
     left: Notify,
@@ -75,6 +79,7 @@ impl MemoryPresence {
             linger: config.linger,
             here: Mutex::default(),
             groups: Mutex::default(),
+            owners: Mutex::default(),
             events: Source::new(),
             left: Notify::new(),
         });

@@ -1,4 +1,4 @@
-//! Names of users and groups: any text, within a length.
+//! Names of users and groups, and of sessions where the client chose one: any text, within a length.
 //!
 //! Invariant: a name that exists is not empty and not longer than [`MAX_NAME`]; what stands in it is its
 //! owner's affair. Stores encode it where it would meet their own syntax.
@@ -33,6 +33,10 @@ pub struct UserName(ByteString);
 /// The name of a group.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupName(ByteString);
+
+/// The name that a client gave its session.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionName(ByteString);
 
 fn checked(name: ByteString) -> Result<ByteString, NotAName> {
     match name.len() {
@@ -76,6 +80,7 @@ macro_rules! name {
 
 name!(UserName);
 name!(GroupName);
+name!(SessionName);
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,7 @@
 mod groups;
 mod keeper;
 mod keys;
+mod owners;
 mod reaper;
 mod removal;
 mod script;

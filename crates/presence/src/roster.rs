@@ -13,6 +13,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use bytestring::ByteString;
+
 use crate::{Boot, Epoch};
 
 /// How often a node announces itself, besides on every change.
@@ -34,6 +36,9 @@ pub struct Announcement {
     pub registered: Option<Epoch>,
     /// Whether it is about to end: it takes no new sessions.
     pub draining: bool,
+    /// Where it takes requests that came to other nodes and are about sessions of its own, as `host:port`;
+    /// none if it takes none.
+    pub forward: Option<ByteString>,
 }
 
 /// The nodes that were heard of.
@@ -124,7 +129,7 @@ mod tests {
     use super::*;
 
     fn announced(boot: Boot) -> Announcement {
-        Announcement { boot, registered: Some(Epoch::new("e")), draining: false }
+        Announcement { boot, registered: Some(Epoch::new("e")), draining: false, forward: None }
     }
 
     #[test]

@@ -65,7 +65,12 @@ mod tests {
     }
 
     fn announced(n: u8, registered: Option<&str>) -> Announcement {
-        Announcement { boot: boot(n), registered: registered.map(Epoch::new), draining: false }
+        Announcement {
+            boot: boot(n),
+            registered: registered.map(Epoch::new),
+            draining: false,
+            forward: None,
+        }
     }
 
     fn boots(of: &[u8]) -> BTreeSet<Boot> {

@@ -20,7 +20,7 @@ use testkit::{Persistence, Proxy, Redis};
 /// What the node would announce.
 fn announcement(node: &RedisPresence) -> Announcement {
     let registered = node.state().borrow().registered.clone();
-    Announcement { boot: node.boot(), registered, draining: false }
+    Announcement { boot: node.boot(), registered, draining: false, forward: None }
 }
 
 /// Whether a message to that user, sent from `sender`, reaches `holder`.

@@ -66,6 +66,13 @@ impl<S: Service> Endpoint<S> {
         self.sessions.contains(id)
     }
 
+    /// Ends a session over HTTP, which is another server's: its service hears that the client is gone.
+    pub fn lose(&self, id: &str) {
+        if let Some(named) = self.sessions.get(id) {
+            named.session.lose();
+        }
+    }
+
     /// Answers a request.
     pub async fn answer(&self, mut request: Request) -> Answer {
         let path = std::mem::take(&mut request.head.path);
@@ -146,7 +153,10 @@ impl<S: Service> Endpoint<S> {
                 Found::Nowhere => return answer::not_found(),
                 Found::Here => match self.open(id, transport, &request) {
                     Ok(named) => named,
-                    Err(refused) => return *refused,
+                    Err(refused) => {
+                        self.service.forgotten(id);
+                        return *refused;
+                    }
                 },
             },
         };

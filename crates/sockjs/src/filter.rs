@@ -44,7 +44,13 @@ pub fn filter<S: Service>(path: &str, endpoint: Arc<Endpoint<S>>) -> BoxedFilter
                   body| {
                 let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
                 let head = Head { method, path, query, headers, peer };
-                let request = Request { head, body: Body::new(body), upgrade, hold: None };
+                let request = Request {
+                    head,
+                    body: Body::new(body),
+                    upgrade,
+                    is_forwarded: false,
+                    hold: None,
+                };
                 let endpoint = Arc::clone(&endpoint);
                 async move { endpoint.answer(request).await }
             },

@@ -17,6 +17,8 @@ pub struct Request {
     pub body: Body,
     /// How the connection is had if it becomes a WebSocket.
     pub upgrade: Option<OnUpgrade>,
+    /// Whether another server handed it over, which asks nobody else again.
+    pub is_forwarded: bool,
     /// Told when the request is known to be for a session, and may wait long.
     pub hold: Option<Hold>,
 }

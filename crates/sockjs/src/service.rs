@@ -55,7 +55,7 @@ pub trait Service: Send + Sync + 'static {
         if opens { Found::Here } else { Found::Nowhere }
     }
 
-    /// A session over HTTP is over and forgotten.
+    /// A session over HTTP that was [found](Service::find) to be here is over and forgotten, or did not begin.
     fn forgotten(&self, id: &str) {
         let _ = id;
     }

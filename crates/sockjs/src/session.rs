@@ -403,7 +403,7 @@ impl Session {
     }
 
     /// The client is gone, or as good as gone.
-    fn lose(&self) {
+    pub(crate) fn lose(&self) {
         let mut state = self.state.lock();
         if let Phase::Closed { is_lost, .. } = &mut state.phase {
             *is_lost = true;

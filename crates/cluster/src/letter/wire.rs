@@ -102,6 +102,9 @@ pub(super) struct Announcement {
     pub(super) registered: Option<String>,
     #[prost(bool, tag = "3")]
     pub(super) draining: bool,
+    /// Older nodes say none, and skip it.
+    #[prost(string, optional, tag = "4")]
+    pub(super) forward: Option<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -113,7 +113,7 @@ async fn who_comes_back_hears_what_was_said_before_it_believes_anybody() {
     let sender = run(Nodes::of_sender(held.clone(), memory(), PublisherId(1)));
     let boot = Boot::generate();
     let announce = async |registered| {
-        let announcement = Announcement { boot, registered, draining: false };
+        let announcement = Announcement { boot, registered, draining: false, forward: None };
         let letter = Letter::Announcement(announcement).write();
         let said = embedded.publish(PublisherId(1), Message::new(address::roster(), letter)).await;
         said.unwrap().await.unwrap();
@@ -170,8 +170,12 @@ async fn the_store_vouches_only_for_who_was_registered_before_it_was_asked() {
     let epoch = store.state().borrow().registered.clone();
     let ann = [UserName::new("ann").unwrap()];
     for registered in [None, epoch] {
-        let announced =
-            Announcement { boot: store.boot(), registered: registered.clone(), draining: false };
+        let announced = Announcement {
+            boot: store.boot(),
+            registered: registered.clone(),
+            draining: false,
+            forward: None,
+        };
         let letter = Letter::Announcement(announced).write();
         let said = embedded.publish(PublisherId(1), Message::new(address::roster(), letter)).await;
         said.unwrap().await.unwrap();
@@ -180,4 +184,17 @@ async fn the_store_vouches_only_for_who_was_registered_before_it_was_asked() {
         let answer = router.lookup(&ann).await.unwrap();
         assert_eq!(answer.leased.contains(&store.boot()), registered.is_some());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_says_where_it_takes_requests_of_others() {
+    let (embedded, forwarding, other) = (broker(), memory(), memory());
+    let nodes = Nodes::of_gateway(embedded.clone(), forwarding.clone(), PublisherId(1));
+    nodes.forward_at("10.0.0.1:8083".into());
+    run(nodes);
+    let hearer = run(Nodes::of_gateway(embedded, other.clone(), PublisherId(2)));
+    hearer.heard().await;
+    assert_eq!(hearer.forward_address(forwarding.boot()).as_deref(), Some("10.0.0.1:8083"));
+    assert_eq!(hearer.forward_address(other.boot()), None);
+    assert_eq!(hearer.forward_address(Boot::generate()), None);
 }

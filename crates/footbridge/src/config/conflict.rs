@@ -39,6 +39,7 @@ impl Config {
             self.inbox.check().err().map(|wrong| conflict("inbox", wrong.key, wrong.why)),
             self.presence.check().err().map(|wrong| conflict("presence", wrong.key, wrong.why)),
             self.redis.check().err().map(|wrong| conflict("redis", wrong.key, wrong.why)),
+            self.cluster.check().err().map(|wrong| conflict("cluster", wrong.key, wrong.why)),
             self.log.check().err().map(|wrong| conflict("log", wrong.key, wrong.why)),
             self.callers(role).err().map(|wrong| conflict("notifier", wrong.key, wrong.why)),
         ];

@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) presence: presence::Config,
     /// How to reach Redis, which knows who is online and in which group.
     pub(crate) redis: presence::RedisConfig,
+    /// Where other gateways hand over requests.
+    pub(crate) cluster: gateway::peers::Config,
     /// What is logged, and how.
     pub(crate) log: log::Config,
 }

@@ -53,10 +53,11 @@ impl Role {
         let stomp = config.gateway.stomp_listen.map(|at| ("gateway", "stomp_listen", at));
         let notifier = Some(("notifier", "listen", config.notifier.listen));
         let admin = Some(("admin", "listen", config.admin.listen));
+        let cluster = config.cluster.listen.map(|at| ("cluster", "listen", at));
         let listeners = match self {
-            Self::Gateway => [web, stomp, None, admin],
-            Self::Notifier => [None, None, notifier, admin],
-            Self::Dev => [web, stomp, notifier, admin],
+            Self::Gateway => [web, stomp, None, admin, cluster],
+            Self::Notifier => [None, None, notifier, admin, None],
+            Self::Dev => [web, stomp, notifier, admin, None],
         };
         listeners.into_iter().flatten().collect()
     }

@@ -11,19 +11,30 @@ use toml::Value;
 /// The key of the secret that tokens are signed with.
 const JWT_SECRET: &str = "jwt_secret";
 
+/// The key of the secret by which nodes know each other.
+const CLUSTER_SECRET: &str = "secret";
+
 /// The key of the URLs of Redis.
 const REDIS_URLS: &str = "urls";
 
 /// Whether the value of a key may hold a password.
 pub(super) fn is_secret(section: &str, key: &str) -> bool {
-    matches!((section, key), ("rabbitmq", "uris") | ("redis", "urls") | ("access", "jwt_secret"))
+    matches!(
+        (section, key),
+        ("rabbitmq", "uris")
+            | ("redis", "urls")
+            | ("access", JWT_SECRET)
+            | ("cluster", CLUSTER_SECRET)
+    )
 }
 
 /// The value of a secret key without its passwords. `default` is no secret: everybody can read it.
 pub(super) fn without(key: &str, value: &Value, default: &Value) -> Value {
     match value {
         value if value == default => value.clone(),
-        Value::String(secret) if key == JWT_SECRET => Secret::from(&**secret).to_string().into(),
+        Value::String(secret) if [JWT_SECRET, CLUSTER_SECRET].contains(&key) => {
+            Secret::from(&**secret).to_string().into()
+        }
         Value::String(url) if key == REDIS_URLS => Url::from(&**url).to_string().into(),
         Value::String(uri) => Uri::from(&**uri).to_string().into(),
         Value::Array(values) => {

@@ -121,6 +121,12 @@ impl Node {
         url.strip_prefix("tcp://").unwrap().to_owned()
     }
 
+    /// Where other gateways hand requests over: `127.0.0.1:PORT`.
+    pub(crate) async fn forwarding(&mut self) -> SocketAddr {
+        let url = self.process.said("Forwarding").await;
+        url.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
     /// Where services connect: `http://127.0.0.1:PORT`.
     pub(crate) async fn grpc(&mut self) -> String {
         self.process.said("gRPC").await
@@ -128,13 +134,7 @@ impl Node {
 
     /// Status and body of a page of the admin port, such as `/readyz`.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let mut socket = TcpStream::connect(self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.trim_end().to_owned())
+        get(self.admin, path).await
     }
 
     /// Waits until it is ready.
@@ -225,6 +225,17 @@ impl Node {
         assert_eq!(status.code(), Some(0), "{status}\n{log}");
         assert!(!log.contains("panicked"), "{log}");
     }
+}
+
+/// Status and body of what an address answers for a path.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.trim_end().to_owned())
 }
 
 fn metric(text: &str, name: &str) -> Option<f64> {

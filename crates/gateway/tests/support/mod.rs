@@ -224,6 +224,8 @@ impl Node {
             publisher: STORER,
         });
         let gateway = Gateway::bind(Parts {
+            cluster: gateway::peers::Config::default(),
+            owners: presence.clone(),
             config,
             stomp,
             websocket: websocket::Config::default(),

@@ -16,13 +16,14 @@
 //! | `{n:<boot>}:s` | hash: session to `<term> <user>`; written before the user's hash, removed after |
 //! | `{g:<group>}:m` | sorted by name: members |
 //! | `{g:<group>}:x` | sorted: members by the end of their time, those that have one |
+//! | `{j:<name>}` | the boot that holds the session which its client named so, for a time |
 //!
 //! All begin with `<namespace>:`. Invariant: different names make different keys, and a name never reaches
 //! beyond its hash tag, as what is not a letter, a digit or one of `-_.~@` is percent-encoded.
 
 use std::fmt::Write;
 
-use crate::{Boot, GroupName, Member, SessionId, UserName};
+use crate::{Boot, GroupName, Member, SessionId, SessionName, UserName};
 
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -89,6 +90,10 @@ impl Keys {
         format!("{}:{{n:{boot}}}:s", self.namespace)
     }
 
+    pub(super) fn owner(&self, session: &SessionName) -> String {
+        format!("{}:{{j:{}}}", self.namespace, encoded(session.as_str()))
+    }
+
     pub(super) fn members(&self, group: &GroupName) -> String {
         format!("{}:{{g:{}}}:m", self.namespace, encoded(group.as_str()))
     }
@@ -125,9 +130,10 @@ mod tests {
 
     use super::*;
 
-    fn keys_of(user: &str, group: &str) -> [String; 6] {
+    fn keys_of(user: &str, group: &str) -> [String; 7] {
         let keys = Keys::new("fb");
         let user = UserName::new(user.to_owned()).unwrap();
+        let session = SessionName::new(group.to_owned()).unwrap();
         let group = GroupName::new(group.to_owned()).unwrap();
         [
             keys.sessions_of(&user),
@@ -136,6 +142,7 @@ mod tests {
             keys.groups_of(&Member::User(user)),
             keys.members(&group),
             keys.ends(&group),
+            keys.owner(&session),
         ]
     }
 
@@ -147,9 +154,10 @@ mod tests {
 
     #[test]
     fn plain_names_stay_readable() {
-        let [sessions, .., members, _] = keys_of("ann@example.org", "team-1");
+        let [sessions, .., members, _, owner] = keys_of("ann@example.org", "team-1");
         assert_eq!(sessions, "fb:{u:ann@example.org}:s");
         assert_eq!(members, "fb:{g:team-1}:m");
+        assert_eq!(owner, "fb:{j:team-1}");
     }
 
     #[test]

@@ -120,6 +120,55 @@ fn a_uri_that_cannot_work_is_shown_without_its_password() {
 }
 
 #[test]
+fn a_port_for_other_gateways_needs_a_secret_and_an_address() {
+    let secret = "FOOTBRIDGE_CLUSTER__SECRET=a secret that is long enough: 32 bytes";
+    check(
+        "[cluster]\nlisten = '10.0.0.1:8083'",
+        expect![[r#"
+        cluster.secret: is needed where listen is set: whoever knows none could be anybody; give all gateways the same, 32 bytes or more
+          = cluster.secret has its default"#]],
+    );
+    check_with(
+        "[cluster]\nlisten = '0.0.0.0:8083'",
+        secret,
+        expect![[r#"
+        cluster.advertise: is needed where listen is every interface: name host and port at which the others reach this node
+          = cluster.advertise has its default"#]],
+    );
+    check_with(
+        "[cluster]\nadvertise = 'gateway-1:8083'",
+        secret,
+        expect![[r#"
+        footbridge.toml:2:1: cluster.advertise: leads nowhere while listen is ""
+          |
+        2 | advertise = 'gateway-1:8083'
+          | ^^^^^^^^^"#]],
+    );
+    let short = "FOOTBRIDGE_CLUSTER__SECRET=open sesame";
+    check_with(
+        "[cluster]\nlisten = '10.0.0.1:8083'",
+        short,
+        expect![
+            "FOOTBRIDGE_CLUSTER__SECRET: cluster.secret: has 11 bytes, and fewer than 32 could be guessed"
+        ],
+    );
+    check_with(
+        "[cluster]\nlisten = '127.0.0.1:8081'",
+        secret,
+        expect![[r#"
+        footbridge.toml:2:1: cluster.listen: 127.0.0.1:8081 is taken by admin.listen, 127.0.0.1:8081; use another port
+          |
+        2 | listen = '127.0.0.1:8081'
+          | ^^^^^^"#]],
+    );
+    // Only a gateway opens it.
+    let config = "[cluster]\nlisten = '127.0.0.1:8081'";
+    for role in [Role::Dev, Role::Notifier] {
+        load_as(role, config, secret, &role.defaults()).unwrap();
+    }
+}
+
+#[test]
 fn each_process_minds_its_own_ports() {
     let file = "[gateway]\nlisten = '127.0.0.1:9'\n[notifier]\nlisten = '0.0.0.0:9'\n\
         [admin]\nlisten = '127.0.0.1:9'";

@@ -18,6 +18,9 @@ const COMPOSE: &str = include_str!("../../../../../docker-compose.yml");
 const HAPROXY: &str = include_str!("../../../../../deploy/haproxy.cfg");
 const CLUSTER: &str = include_str!("../../../../../scripts/cluster");
 
+/// The address of a pod.
+const POD_IP: &str = "10.1.2.3";
+
 /// The document of that kind and name, which is in the file of that name.
 fn document(file: &str, kind: &str, name: &str) -> Value {
     let (_, text) = KUBERNETES.iter().find(|(known, _)| *known == file).unwrap();
@@ -60,9 +63,14 @@ fn configured(deployment: &Value, role: Role) -> Config {
             // Whoever deploys it knows these.
             "FOOTBRIDGE_RABBITMQ__URIS" => "amqp://a:b@rabbitmq:5672/%2f",
             "FOOTBRIDGE_REDIS__URLS" => "redis://redis:6379/",
-            "FOOTBRIDGE_ACCESS__JWT_SECRET" => "a secret that is long enough: 32 bytes",
+            "FOOTBRIDGE_ACCESS__JWT_SECRET" | "FOOTBRIDGE_CLUSTER__SECRET" => {
+                "a secret that is long enough: 32 bytes"
+            }
+            // Kubernetes knows it.
+            "POD_IP" => continue,
             _ => text(&variable["value"]),
         };
+        let value = value.replace("$(POD_IP)", POD_IP);
         variables.push(format!("{}={value}", text(&variable["name"])));
     }
     let loaded = load_as(role, file, &variables.join("\n"), &role.defaults());
@@ -112,6 +120,39 @@ fn kubernetes_runs_gateways_and_kills_none_that_drains() {
     let grace = seconds(&pod["terminationGracePeriodSeconds"]);
     assert!(grace > longest_end(config.gateway.drain), "{grace:?}");
     assert!(!config.gateway.drain_notice.is_zero());
+    let listen = config.cluster.listen.unwrap();
+    let port = &pod["containers"][0]["ports"][2];
+    assert_eq!((text(&port["name"]), &port["containerPort"]), ("cluster", &listen.port().into()));
+    assert_eq!(config.cluster.advertise, format!("{POD_IP}:{}", listen.port()));
+}
+
+#[test]
+fn containers_hand_requests_over_to_each_other() {
+    let compose: Value = serde_yaml_ng::from_str(COMPOSE).unwrap();
+    let alike = &compose["x-gateway"]["environment"];
+    let services = compose["services"].as_mapping().unwrap();
+    let gateways: Vec<_> = services
+        .iter()
+        .filter_map(|(name, service)| Some((name.as_str()?, service)))
+        .filter(|(name, _)| name.starts_with("gateway-"))
+        .collect();
+    assert!(gateways.len() > 1);
+    for (name, service) in gateways {
+        let merged = |variable: &str| {
+            [&service["environment"], alike].iter().find_map(|said| said[variable].as_str())
+        };
+        let variables: Vec<_> = ["LISTEN", "ADVERTISE", "SECRET"]
+            .iter()
+            .filter_map(|key| {
+                let variable = format!("FOOTBRIDGE_CLUSTER__{key}");
+                merged(&variable).map(|value| format!("{variable}={value}"))
+            })
+            .collect();
+        let loaded = load("", &variables.join("\n"), &Config::default());
+        let cluster = loaded.unwrap_or_else(|error| panic!("{error}")).config.cluster;
+        let port = cluster.listen.unwrap().port();
+        assert_eq!(cluster.advertise, format!("{name}:{port}"));
+    }
 }
 
 #[test]

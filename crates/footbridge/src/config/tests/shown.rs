@@ -16,6 +16,15 @@ fn what_is_shown_can_be_saved_and_loaded_and_rounds_nothing() {
 }
 
 #[test]
+fn what_is_shown_is_no_secret() {
+    let file = "[access]\njwt_secret = 'a secret that is long enough: 32 bytes'\n\
+        [cluster]\nsecret = 'another that is long enough: 32 bytes'";
+    let shown = load(file, "", &Config::default()).unwrap().to_string();
+    assert!(!shown.contains("long enough"), "{shown}");
+    assert_eq!(shown.matches("secret = \"***\"").count(), 2, "{shown}");
+}
+
+#[test]
 fn what_is_shown_says_where_it_comes_from() {
     let variables = "FOOTBRIDGE_LOG__FORMAT=json\nFOOTBRIDGE_DESTINATIONS__PREFIXES__/x=topic";
     let shown = load("[log]\nlevel = 'warn'", variables, &Config::default()).unwrap().to_string();
@@ -93,6 +102,11 @@ fn what_is_shown_says_where_it_comes_from() {
         command_timeout = "2s"
         connect_timeout = "5s"
         reconnect_pause = "2s"
+
+        [cluster]
+        listen = ""
+        advertise = ""
+        secret = ""
 
         [log]
         level = "warn"  # footbridge.toml:2:1

@@ -53,7 +53,7 @@ fn a_variable_is_named_in_its_mistake() {
         expect![[r#"
             FOOTBRIDGE_GATWAY__LISTEN: there is no section `gatway`
               = did you mean FOOTBRIDGE_GATEWAY__LISTEN?
-              = the sections are gateway, plain, notifier, admin, access, application, stomp, websocket, destinations, rabbitmq, embedded, inbox, presence, redis, log"#]],
+              = the sections are gateway, plain, notifier, admin, access, application, stomp, websocket, destinations, rabbitmq, embedded, inbox, presence, redis, cluster, log"#]],
     );
     check_with(
         "",
