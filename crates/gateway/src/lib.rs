@@ -237,7 +237,6 @@ impl Gateway {
         });
         let keeping = tokio::spawn({
             let peers = Arc::clone(&node.peers);
-            // No session here is named by its client yet.
             async move { peers.keep(|_| false, |_| {}).await }
         });
         // Sessions that drain are reached by way of other nodes, too.
@@ -246,6 +245,7 @@ impl Gateway {
             let (peers, drained) = (Arc::clone(&node.peers), drained.clone());
             async move {
                 let Some(listener) = forwarding else { return };
+                // No session of this node is named by its client yet.
                 let handler = |_| ready(peers::port::empty(StatusCode::NOT_FOUND));
                 peers::port::serve(listener, peers, MAX_FORWARDED, handler, drained).await;
             }

@@ -64,7 +64,7 @@ pub(crate) struct Forwarding {
     key: Key,
     client: Client<HttpConnector, Full<Bytes>>,
     /// A permit for each request until its answer is over; who gets none is refused.
-    room: Arc<Semaphore>,
+    pub(super) room: Arc<Semaphore>,
 }
 
 /// Why another node did not answer.
@@ -82,6 +82,9 @@ pub(crate) enum Unreachable {
     /// It cannot be sent so.
     #[error("it cannot be sent: {0}")]
     Unfit(#[from] http::Error),
+    /// The other node takes this one for a stranger.
+    #[error("it does not know this node: is cluster.secret the same, and the clock?")]
+    Stranger,
     /// The other node could not be reached, or ended.
     #[error("no answer: {0}")]
     Failed(#[from] Error),
@@ -93,7 +96,9 @@ impl Unreachable {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Twice => StatusCode::NOT_FOUND,
-            Self::Unknown | Self::Busy | Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown | Self::Busy | Self::Stranger | Self::Failed(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unfit(_) => StatusCode::BAD_REQUEST,
         }
     }
@@ -144,6 +149,9 @@ impl Forwarding {
         let signature = self.key.sign(&parts, signed, now()).map_err(http::Error::from)?;
         parts.headers.insert(FORWARDED, signature);
         let answer = self.client.request(Request::from_parts(parts, Full::new(body))).await?;
+        if answer.headers().contains_key(FORWARDED) {
+            return Err(Unreachable::Stranger);
+        }
         let (mut parts, body) = answer.into_parts();
         strip(&mut parts.headers);
         parts.version = Version::default();
