@@ -6,7 +6,8 @@
 //! - A request ends at the other node when nobody waits for its answer any more: its connection is closed.
 //!
 //! How long an answer may take is not bounded here: a client may wait for it (`xhr`), and leaves when it has
-//! had enough. A node that is gone is noticed by its connection ([`SILENCE`]).
+//! had enough. A node whose machine is gone is noticed by the connection ([`SILENCE`]); one that only stands still
+//! is waited for as long as the client waits.
 //!
 //! Not here: which node.
 
