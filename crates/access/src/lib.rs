@@ -161,6 +161,19 @@ impl Access {
         }
     }
 
+    /// Whether two requests show the same of what can be checked here; none if neither shows anything. Says
+    /// nothing of whether it is worth anything.
+    pub fn shows_the_same(&self, one: &Credentials, other: &Credentials) -> Option<bool> {
+        match (one.shown(&self.places), other.shown(&self.places)) {
+            (Ok(one), Ok(other)) => {
+                let any = one.cookie.is_some() || !one.explicit.is_empty();
+                let same = one.explicit == other.explicit && one.cookie == other.cookie;
+                (any || !same).then_some(same)
+            }
+            (Err(_), _) | (_, Err(_)) => Some(false),
+        }
+    }
+
     /// Whose token this is, at the time `now`: for one that comes later, to extend a session.
     pub async fn token(&self, token: &str, now: SystemTime) -> Result<Principal, Refusal> {
         match &self.verifier {

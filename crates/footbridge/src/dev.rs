@@ -103,6 +103,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
+        sockjs: config.sockjs,
         plain: config.plain.clone(),
         destinations: destinations.clone(),
         broker: broker.clone(),

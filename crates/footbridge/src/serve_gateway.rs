@@ -70,6 +70,7 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
         config: config.gateway.clone(),
         stomp: config.stomp,
         websocket: config.websocket,
+        sockjs: config.sockjs,
         plain: config.plain,
         destinations,
         broker,

@@ -22,6 +22,8 @@ pub struct Config {
     pub path: String,
     /// Origins that pages may connect from, besides the gateway's own.
     pub origins: Origins,
+    /// Whether clients may use SockJS below the paths of the endpoints.
+    pub sockjs: bool,
     /// Whether the console is served at `/`.
     pub console: bool,
     /// Whose manners the node has where STOMP leaves a choice.
@@ -104,6 +106,7 @@ impl Default for Config {
             stomp_listen: None,
             path: "/ws".into(),
             origins: Origins::default(),
+            sockjs: true,
             console: false,
             compat: Compat::Footbridge,
             max_sessions: 10_000,

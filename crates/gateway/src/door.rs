@@ -13,14 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use access::{Access, Credentials, Failures, Principal, Refusal};
-use bytestring::ByteString;
 use parking_lot::Mutex;
 use stomp::Title;
 use tokio::time::Instant;
 
 use crate::clock::TICK;
 use crate::close::CloseReason;
-use crate::hook::Shown;
 use crate::relay::Refused;
 
 /// So long before the time to connect is over a wait ends: the clock rings within a tick, and a busy
@@ -32,16 +30,6 @@ pub(crate) struct Door {
     access: Arc<Access>,
     /// Held to count, never across an await. At most [`access::MAX_ADDRESSES`] are in it.
     failures: Mutex<Failures>,
-}
-
-/// What is known of a client before it says CONNECT.
-pub(crate) struct Arrival {
-    /// Where it connects from; behind a proxy that is the proxy's address.
-    pub(crate) address: IpAddr,
-    /// What its handshake showed, if anything; CONNECT takes it.
-    pub(crate) shown: Option<Box<Shown>>,
-    /// What it says it is, by `User-Agent`; CONNECT takes it.
-    pub(crate) device: ByteString,
 }
 
 impl Door {

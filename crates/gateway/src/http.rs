@@ -1,226 +1,186 @@
-//! The HTTP side of the client port: the WebSocket upgrade and, where enabled, the console.
+//! The HTTP side of the client port: endpoints, where clients begin sessions by WebSocket or SockJS, and
+//! where enabled the console.
+//!
+//! At an endpoint's own path, and at `/websocket` below it, is WebSocket; all else below it is SockJS.
+//!
+//! Invariants
+//! - Every answer is the last one on its connection, so that nobody holds one by asking again and again and
+//!   reading nothing; but those of SockJS, whose clients would open hundreds, while there are few connections.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use access::Credentials;
-use bytestring::ByteString;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http_body_util::BodyExt;
+use hyper::upgrade::OnUpgrade;
+use sockjs::{Answer, Body, Head, Request, below};
 use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use warp::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use warp::hyper::body::Bytes;
-use websocket::Request;
+use warp::reply::Reply;
 
+use crate::arrival::Endpoint;
 use crate::console;
-use crate::door::Arrival;
-use crate::hook::{self, Shown};
-use crate::node::{Admission, Node};
-use crate::plain::PlainSession;
-use crate::session::Session;
-use crate::transport::WebSocket;
+use crate::handshake::{Asked, connect, refusal};
+use crate::node::Node;
+use crate::peers::{BoxBody, ClientAddress, port};
+use crate::place::Place;
+use crate::sockjs_endpoint::SockJsEndpoint;
 
 /// Everything the client port answers.
-pub(crate) type Routes = BoxedFilter<(Response<Bytes>,)>;
+pub(crate) type Routes = BoxedFilter<(Answer,)>;
 
-/// The sub-protocols of STOMP over WebSocket.
-const PROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
-
-/// How long a client that was turned away for want of room should wait, in seconds.
-const RETRY_AFTER: &str = "5";
-
-/// What is spoken at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
-    Stomp,
-    Plain,
+/// The connection that a request came by, among the request's extensions.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) address: IpAddr,
+    pub(crate) place: Arc<Place>,
 }
 
-/// The routes of a node.
-pub(crate) fn routes(node: Arc<Node>) -> Routes {
-    let (stomp, plain) = (node.config.path.clone(), node.plain.path.clone());
-    let hint = format!("nothing here; connect a STOMP client's WebSocket to {stomp}\n");
-    let console = node.config.console;
+/// What is served where.
+pub(crate) struct Site {
+    node: Arc<Node>,
+    /// The longest path first, for one may be below the other.
+    endpoints: Vec<(String, Endpoint, Option<SockJsEndpoint>)>,
+    hint: String,
+}
+
+/// The routes of a site, for clients.
+pub(crate) fn routes(site: Arc<Site>) -> Routes {
     warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(warp::ext::get::<Caller>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .map(move |method: Method, path: warp::path::FullPath, headers, query: String, upgrade| {
-            let endpoint = if path.as_str() == stomp {
-                Some(Endpoint::Stomp)
-            } else if path.as_str() == plain {
-                Some(Endpoint::Plain)
-            } else {
-                None
-            };
-            if let Some(endpoint) = endpoint {
-                let answer = connect(&node, endpoint, &method, &headers, query, upgrade);
-                let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-                return if upgraded { answer } else { only_one(answer) };
-            }
-            let page = if console { console::page(&method, path.as_str()) } else { None };
-            let answer = page.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, None, &hint));
-            only_one(answer)
-        })
+        .and(warp::body::stream())
+        .then(
+            move |method: Method,
+                  path: warp::path::FullPath,
+                  headers: HeaderMap,
+                  query: String,
+                  caller: Caller,
+                  upgrade: Option<OnUpgrade>,
+                  body| {
+                let site = Arc::clone(&site);
+                let path = path.as_str().to_owned();
+                let head = Head { method, path, query, headers, peer: caller.address };
+                let body = Body::new(body);
+                let request = Request { head, body, upgrade, is_forwarded: false, hold: None };
+                async move { site.answer(request, &caller).await }
+            },
+        )
         .boxed()
 }
 
-/// Answers a WebSocket handshake, and starts the session once the connection is ours.
-fn connect(
-    node: &Arc<Node>,
-    endpoint: Endpoint,
-    method: &Method,
-    headers: &HeaderMap,
-    query: String,
-    upgrade: Option<OnUpgrade>,
-) -> Response<Bytes> {
-    let connection = joined(headers, &header::CONNECTION, ", ");
-    let protocols = joined(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
-    let one = |name: &HeaderName| {
-        let mut values = headers.get_all(name).iter();
-        // Twice is as bad as not at all: who knows which one is meant.
-        values.next().filter(|_| values.next().is_none())?.to_str().ok()
-    };
-    if one(&header::HOST).is_none() {
-        node.metrics.refused(400);
-        return refusal(StatusCode::BAD_REQUEST, None, "exactly one Host header is needed\n");
+impl Site {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        let paths = [(&node.config.path, Endpoint::Stomp), (&node.plain.path, Endpoint::Plain)];
+        let is_on = paths.into_iter().filter(|(path, _)| !path.is_empty());
+        let mut endpoints: Vec<_> = is_on
+            .map(|(path, endpoint)| {
+                let sockjs = node.config.sockjs.then(|| SockJsEndpoint::new(&node, endpoint, path));
+                (path.clone(), endpoint, sockjs)
+            })
+            .collect();
+        endpoints.sort_by_key(|(path, ..)| std::cmp::Reverse(path.len()));
+        let hint =
+            format!("nothing here; connect a STOMP client's WebSocket to {}\n", node.config.path);
+        Self { node, endpoints, hint }
     }
-    let request = Request {
-        method: method.as_str(),
-        upgrade: one(&header::UPGRADE),
-        connection: connection.as_deref(),
-        version: one(&header::SEC_WEBSOCKET_VERSION),
-        key: one(&header::SEC_WEBSOCKET_KEY),
-        protocols: protocols.as_deref(),
-        origin: one(&header::ORIGIN),
-        host: one(&header::HOST),
-        secure: false,
-    };
-    let protocols = match endpoint {
-        Endpoint::Stomp => &PROTOCOLS[..],
-        Endpoint::Plain => &[],
-    };
-    let accepted = match websocket::accept(&request, protocols, &node.config.origins) {
-        Ok(accepted) => accepted,
-        Err(why) => {
-            let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            node.metrics.refused(status.as_u16());
-            tracing::debug!(%why, "handshake refused");
-            return refusal(status, why.header(), &format!("{why}\n"));
+
+    async fn answer(&self, mut request: Request, caller: &Caller) -> Answer {
+        let head = &request.head;
+        let found = self.endpoints.iter().find_map(|(path, endpoint, sockjs)| {
+            below(&head.path, path).map(|rest| (rest, *endpoint, sockjs.as_ref()))
+        });
+        match found {
+            Some((rest, _, Some(sockjs))) if !is_websocket(rest, head) => {
+                let rest = rest.to_owned();
+                request.head.path = rest;
+                sockjs.answer(request, caller).await
+            }
+            Some(("" | "/websocket", endpoint, _)) => {
+                let asked = Asked {
+                    method: &head.method,
+                    headers: &head.headers,
+                    query: &head.query,
+                    address: head.peer,
+                    upgrade: request.upgrade,
+                };
+                let answer = connect(&self.node, endpoint, asked);
+                match answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    true => answer.into_response(),
+                    false => only_one(answer),
+                }
+            }
+            _ => {
+                let is_on = self.node.config.console;
+                let page = is_on.then(|| console::page(&head.method, &head.path)).flatten();
+                let nothing = || refusal(StatusCode::NOT_FOUND, None, &self.hint);
+                only_one(page.unwrap_or_else(nothing))
+            }
         }
-    };
-    let Some(upgrade) = upgrade else {
-        node.metrics.refused(400);
-        return refusal(StatusCode::BAD_REQUEST, None, "this connection cannot be upgraded\n");
-    };
-    let Ok(admission) = node.admit() else {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        node.metrics.refused(status.as_u16());
-        let text = "this node has no room for another session\n";
-        return refusal(status, Some(("retry-after", RETRY_AFTER)), text);
-    };
-    let shown = Credentials {
-        authorization: one(&header::AUTHORIZATION).map(ByteString::from),
-        // RFC 6265 has one line only; HTTP/2 in front of a proxy may have made several of it.
-        cookie: joined(headers, &header::COOKIE, "; ").map(ByteString::from),
-        origin_checked: accepted.origin_named,
-        connect: match endpoint {
-            Endpoint::Stomp => Vec::new(),
-            Endpoint::Plain => login(&query),
-        },
-        query: (!query.is_empty()).then(|| query.into()),
-    };
-    let seen = hook::wanted_headers(node.application.hook(), headers);
-    let any = endpoint == Endpoint::Plain
-        || shown.authorization.is_some()
-        || shown.cookie.is_some()
-        || shown.query.is_some()
-        || !seen.is_empty();
-    let shown = any.then(|| Box::new(Shown { credentials: shown, headers: seen }));
-    let device = one(&header::USER_AGENT).map(ByteString::from).unwrap_or_default();
-    let tasks = node.tasks.clone();
-    tasks.spawn(take_over(Arc::clone(node), endpoint, admission, upgrade, shown, device));
-    let mut response = Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(header::UPGRADE, "websocket")
-        .header(header::CONNECTION, "Upgrade")
-        .header(header::SEC_WEBSOCKET_ACCEPT, accepted.accept);
-    if let Some(protocol) = accepted.protocol {
-        response = response.header(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    response.body(Bytes::new()).unwrap_or_default()
 }
 
-/// Takes the socket from hyper, with whatever came after the handshake, and runs the session in a
-/// task of its own, which is smaller than this one.
-async fn take_over(
-    node: Arc<Node>,
-    endpoint: Endpoint,
-    admission: Admission,
-    upgrade: OnUpgrade,
-    shown: Option<Box<Shown>>,
-    device: ByteString,
-) {
-    let upgraded: Upgraded = match upgrade.await {
-        Ok(upgraded) => upgraded,
-        Err(error) => return tracing::debug!(%error, "upgrade failed"),
-    };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        return tracing::error!("an upgraded connection is not a TCP socket");
-    };
-    let socket = parts.io.into_inner();
-    let address = match socket.peer_addr() {
-        Ok(peer) => peer.ip(),
-        // It is gone already.
-        Err(error) => return tracing::debug!(%error, "connection ended"),
-    };
-    let transport = WebSocket::new(socket, &node.websocket, &parts.read_buf);
-    let arrival = Arrival { address, shown, device };
-    let tasks = node.tasks.clone();
-    match endpoint {
-        Endpoint::Stomp => tasks.spawn(Session::new(node, admission, transport, arrival).run()),
-        Endpoint::Plain => {
-            tasks.spawn(PlainSession::new(node, admission, transport, arrival).run())
+/// For other nodes.
+impl Site {
+    /// The endpoint, and the id, of a session that its client named.
+    fn session<'a>(&self, name: &'a str) -> Option<(&SockJsEndpoint, &'a str)> {
+        self.endpoints.iter().find_map(|(path, _, sockjs)| {
+            let id = below(name, path)?.strip_prefix('/')?;
+            Some((sockjs.as_ref()?, id))
+        })
+    }
+
+    /// Whether a session that its client named is here.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.session(name).is_some_and(|(sockjs, id)| sockjs.has(id))
+    }
+
+    /// Ends a session that another node has.
+    pub(crate) fn lose(&self, name: &str) {
+        if let Some((sockjs, id)) = self.session(name) {
+            sockjs.lose(id);
         }
-    };
+    }
+
+    /// Answers a request that another node has handed over.
+    pub(crate) async fn answer_peer(&self, request: hyper::Request<Bytes>) -> Response<BoxBody> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let found = self.endpoints.iter().find_map(|(prefix, _, sockjs)| {
+            Some((sockjs.as_ref()?, below(path, prefix)?.to_owned()))
+        });
+        let client = parts.extensions.get::<ClientAddress>();
+        let (Some((sockjs, path)), Some(client)) = (found, client) else {
+            return port::empty(StatusCode::NOT_FOUND);
+        };
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let (method, headers) = (parts.method, parts.headers);
+        let head = Head { method, path, query, headers, peer: client.0 };
+        let body = Body::whole(body);
+        let request = Request { head, body, upgrade: None, is_forwarded: true, hold: None };
+        sockjs.answer_peer(request).await.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
 }
 
-/// A name that a client without STOMP says it has, as CONNECT would. Its passcode would stand in logs.
-fn login(query: &str) -> Vec<(ByteString, ByteString)> {
-    let pairs = form_urlencoded::parse(query.as_bytes());
-    let said = pairs.filter(|(name, _)| name == "login");
-    said.map(|(_, value)| (stomp::header::LOGIN.into(), (&*value).into())).take(1).collect()
+/// Whether what follows an endpoint's path is for a WebSocket without SockJS. Whoever asks for the path itself
+/// without a word of WebSocket wants to see whether SockJS is there.
+fn is_websocket(rest: &str, head: &Head) -> bool {
+    let names = [header::UPGRADE, header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION];
+    let is_get = matches!(head.method, Method::GET | Method::HEAD);
+    match rest {
+        "/websocket" => true,
+        "" => !is_get || names.iter().any(|name| head.headers.contains_key(name)),
+        _ => false,
+    }
 }
 
-/// All lines of a header as one list.
-fn joined(headers: &HeaderMap, name: &HeaderName, separator: &str) -> Option<String> {
-    let lines: Vec<_> =
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!lines.is_empty()).then(|| lines.join(separator))
-}
-
-/// Makes it the last answer on its connection, so that nobody holds one by asking again and again
-/// and reading nothing.
-fn only_one(mut answer: Response<Bytes>) -> Response<Bytes> {
+/// Makes it the last answer on its connection.
+fn only_one(answer: Response<Bytes>) -> Answer {
+    let mut answer = answer.into_response();
     answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
     answer
-}
-
-fn refusal(
-    status: StatusCode,
-    header: Option<(&'static str, &'static str)>,
-    text: &str,
-) -> Response<Bytes> {
-    let mut response =
-        Response::builder().status(status).header("content-type", "text/plain; charset=utf-8");
-    if status == StatusCode::UPGRADE_REQUIRED {
-        // RFC 9110, section 15.5.22.
-        response = response.header("upgrade", "websocket").header("connection", "upgrade");
-    }
-    if let Some((name, value)) = header {
-        response = response.header(name, value);
-    }
-    response.body(Bytes::copy_from_slice(text.as_bytes())).unwrap_or_default()
 }

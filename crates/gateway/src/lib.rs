@@ -22,12 +22,14 @@
 //! Not here: which broker and which application; the port for operators; the command that runs it.
 
 pub mod application;
+mod arrival;
 mod clock;
 mod close;
 mod config;
 mod console;
 mod door;
 mod drain;
+mod handshake;
 mod hook;
 mod http;
 mod hub;
@@ -41,14 +43,16 @@ mod metrics;
 mod node;
 mod outgoing;
 pub mod peers;
+mod place;
 pub mod plain;
 mod relay;
 mod session;
+mod sockjs_endpoint;
 mod tcp;
 mod transport;
 mod users;
 
-use std::future::{Future, ready};
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -59,7 +63,6 @@ use broker::{Broker, Destinations, PublisherId};
 use bytestring::ByteString;
 use cluster::{Dispatcher, Nodes, Router, events};
 use futures_util::FutureExt;
-use hyper::StatusCode;
 use presence::{Groups, Owners, Presence};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -68,6 +71,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::close::CloseReason;
 pub use self::config::{AckScope, Config, Invalid};
+use self::http::Site;
 use self::inboxes::Inboxes;
 use self::listener::Listeners;
 use self::node::{Node, Sessions};
@@ -78,9 +82,6 @@ pub const LEAVE: Duration = Duration::from_secs(4);
 
 /// How long the store of inboxes may take to hear what clients have settled: it hears of the rest by `ack_wait`.
 const STORED: Duration = Duration::from_secs(2);
-
-/// The longest body of a request that another node hands over, in bytes.
-const MAX_FORWARDED: usize = 1024 * 1024;
 
 /// As whom a node tells who comes and goes. Sessions are numbered from 0.
 const TELLER: PublisherId = PublisherId(u64::MAX - 1);
@@ -93,6 +94,8 @@ pub struct Parts {
     pub stomp: stomp::Config,
     /// Limits of WebSockets.
     pub websocket: websocket::Config,
+    /// SockJS at the endpoints, where it is on.
+    pub sockjs: sockjs::Config,
     /// Sessions without STOMP.
     pub plain: plain::Config,
     /// The port for other nodes.
@@ -128,7 +131,7 @@ pub struct Gateway {
 impl Gateway {
     /// Binds the ports, so that clients can connect (and wait) from here on.
     pub async fn bind(parts: Parts) -> Result<Self, BindError> {
-        let Parts { config, stomp, websocket, plain, destinations, .. } = parts;
+        let Parts { config, stomp, websocket, sockjs, plain, destinations, .. } = parts;
         let listeners = Listeners {
             web: listener::bind(config.listen)?,
             stomp: config.stomp_listen.map(listener::bind).transpose()?,
@@ -157,7 +160,7 @@ impl Gateway {
             parts.presence.boot(),
             parts.owners,
             Arc::clone(&parts.nodes),
-            config.max_sessions,
+            sockjs.max_sessions,
             Arc::clone(&metrics),
         );
         let node = Arc::new(Node {
@@ -173,6 +176,7 @@ impl Gateway {
             config,
             stomp: Arc::new(stomp),
             websocket,
+            sockjs,
             plain,
             destinations,
             broker: parts.broker,
@@ -212,6 +216,7 @@ impl Gateway {
     /// or the configured time is over. Takes leave of the other nodes and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { node, listeners, forwarding } = self;
+        let site = Arc::new(Site::new(Arc::clone(&node)));
         let clock = tokio::spawn(Arc::clone(&node.clock).run());
         let left = CancellationToken::new();
         let nodes = tokio::spawn({
@@ -236,24 +241,28 @@ impl Gateway {
             }
         });
         let keeping = tokio::spawn({
-            let peers = Arc::clone(&node.peers);
-            async move { peers.keep(|_| false, |_| {}).await }
+            let (peers, site) = (Arc::clone(&node.peers), Arc::clone(&site));
+            async move { peers.keep(|name| site.has(name), |name| site.lose(name)).await }
         });
         // Sessions that drain are reached by way of other nodes, too.
         let drained = CancellationToken::new();
         let forwarding = tokio::spawn({
             let (peers, drained) = (Arc::clone(&node.peers), drained.clone());
+            let (site, max_body) = (Arc::clone(&site), node.sockjs.max_request.as_u64());
+            let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);
             async move {
                 let Some(listener) = forwarding else { return };
-                // No session of this node is named by its client yet.
-                let handler = |_| ready(peers::port::empty(StatusCode::NOT_FOUND));
-                peers::port::serve(listener, peers, MAX_FORWARDED, handler, drained).await;
+                let handler = move |request| {
+                    let site = Arc::clone(&site);
+                    async move { site.answer_peer(request).await }
+                };
+                peers::port::serve(listener, peers, max_body, handler, drained).await;
             }
         });
         let told = CancellationToken::new();
         let (broker, presence) = (Arc::clone(&node.broker), Arc::clone(&node.presence));
         let events = tokio::spawn(events::publish(broker, presence, TELLER, told.clone()));
-        let mut accepting = Box::pin(listener::accept(listeners, Arc::clone(&node)).fuse());
+        let mut accepting = Box::pin(listener::accept(listeners, Arc::clone(&node), site).fuse());
         tokio::select! {
             () = &mut accepting => {}
             () = shutdown => {}

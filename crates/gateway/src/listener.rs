@@ -6,10 +6,13 @@
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -17,11 +20,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::BindError;
+use crate::http::{Caller, Site};
 use crate::node::Node;
+use crate::place::Place;
 use crate::{http, tcp};
 
 /// Connections that wait to be accepted; beyond it the kernel lets clients try again.
 const BACKLOG: i32 = 4096;
+
+/// How long the last bytes of a connection may take whose time is over.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Bytes of one HTTP request's head.
 const MAX_HEAD: usize = 16 * 1024;
@@ -36,7 +44,7 @@ pub(crate) struct Listeners {
 
 /// A connection, by the port it came to.
 enum Accepted {
-    Web(TcpStream),
+    Web(TcpStream, IpAddr),
     Stomp(TcpStream, IpAddr),
 }
 
@@ -49,7 +57,7 @@ impl Listeners {
             }
         };
         tokio::select! {
-            accepted = self.web.accept() => accepted.map(|(socket, _)| Accepted::Web(socket)),
+            accepted = self.web.accept() => accepted.map(|(socket, peer)| Accepted::Web(socket, peer.ip())),
             accepted = stomp => accepted.map(|(socket, peer)| Accepted::Stomp(socket, peer.ip())),
         }
     }
@@ -79,8 +87,8 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// Accepts for ever.
-pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>) {
-    let routes = http::routes(Arc::clone(&node));
+pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>, site: Arc<Site>) {
+    let routes = http::routes(site);
     let handshakes = Arc::new(Semaphore::new(node.config.max_handshakes));
     loop {
         // Connections beyond the limit wait here, and then in the kernel's backlog. The semaphore is
@@ -88,12 +96,12 @@ pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>) {
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
         match listeners.accept().await {
             Ok(Accepted::Stomp(socket, address)) => tcp::serve(socket, address, &node, permit),
-            Ok(Accepted::Web(socket)) => {
-                let served = serve(socket, routes.clone(), node.config.request_timeout);
-                tokio::spawn(async move {
-                    served.await;
-                    drop(permit);
-                });
+            Ok(Accepted::Web(socket, address)) => {
+                let limit = node.config.max_handshakes;
+                let patience = 2 * node.config.request_timeout;
+                let place = Place::new(&handshakes, limit, permit, patience);
+                let caller = Caller { address, place };
+                tokio::spawn(serve(socket, routes.clone(), caller, node.config.request_timeout));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: those that are open go on.
@@ -104,16 +112,30 @@ pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>) {
     }
 }
 
-/// Speaks HTTP on one connection.
-async fn serve(socket: TcpStream, routes: http::Routes, request_timeout: Duration) {
-    let service = TowerToHyperService::new(warp::service(routes));
+/// Speaks HTTP on one connection, until its time is over.
+async fn serve(socket: TcpStream, routes: http::Routes, caller: Caller, request_timeout: Duration) {
+    let place = Arc::clone(&caller.place);
+    let web = TowerToHyperService::new(warp::service(routes));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(caller.clone());
+        web.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(request_timeout)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    match tokio::time::timeout(2 * request_timeout, connection).await {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Ok(ended),
+        () = place.over() => {
+            // Between two requests it ends at once; one in the middle of an answer has had its time.
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(FAREWELL, connection).await
+        }
+    };
+    match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
         Err(_) => tracing::debug!("connection took too long"),

@@ -7,6 +7,7 @@
 
 mod derived;
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use broker::destination::{Separator, Topic};
@@ -34,9 +35,9 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// That of clients without STOMP, which get bodies and nothing else.
-    pub(crate) fn plain() -> Self {
+    pub(crate) fn plain(framing: Framing) -> Self {
         Self {
-            framing: Framing::Plain,
+            framing,
             version: Version::V1_2,
             compat: Compat::Footbridge,
             subscription: None,
@@ -118,11 +119,16 @@ fn write(
         (Compat::RabbitMq, false) => Some("false"),
         (Compat::Footbridge, false) => None,
     };
-    if shape.framing == Framing::Plain {
-        return shape.framing.wrap(text, |out| out.extend_from_slice(&message.body));
+    // A body that is no text becomes some before its length is said.
+    let body = match text || shape.framing.is_binary_safe() {
+        true => Cow::Borrowed(&*message.body),
+        false => Cow::Owned(String::from_utf8_lossy(&message.body).into_owned().into_bytes()),
+    };
+    if shape.framing.is_plain() {
+        return shape.framing.wrap(text, |out| out.extend_from_slice(&body));
     }
     shape.framing.wrap(text, |out: &mut BytesMut| {
-        out.reserve(message.body.len() + 192);
+        out.reserve(body.len() + 192);
         let mut frame = FrameWriter::new(out, Command::Message, shape.version);
         if let Some(subscription) = &shape.subscription {
             frame.header(header::SUBSCRIPTION, subscription);
@@ -145,7 +151,7 @@ fn write(
         {
             frame.header(name, value);
         }
-        frame.finish(&message.body);
+        frame.finish(&body);
     })
 }
 

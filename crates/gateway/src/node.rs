@@ -31,6 +31,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) stomp: Arc<stomp::Config>,
     pub(crate) websocket: websocket::Config,
+    pub(crate) sockjs: sockjs::Config,
     pub(crate) plain: plain::Config,
     pub(crate) destinations: Destinations,
     pub(crate) broker: Arc<dyn Broker>,

@@ -70,7 +70,7 @@ impl Outgoing {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(bytes)) => {
                     written += bytes;
-                    ended += self.advance::<T>(bytes);
+                    ended += self.advance(transport, bytes);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 // Pending also when the task's turn is over, which says nothing about the socket.
@@ -105,7 +105,7 @@ impl Outgoing {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 bytes => {
                     self.ever_written += bytes as u64;
-                    self.advance::<T>(bytes);
+                    self.advance(transport, bytes);
                 }
             }
         }
@@ -142,7 +142,7 @@ impl Outgoing {
     }
 
     /// Moves on by `bytes`; how many frames that ended.
-    fn advance<T: Transport>(&mut self, mut bytes: usize) -> usize {
+    fn advance(&mut self, transport: &impl Transport, mut bytes: usize) -> usize {
         let mut ended = 0;
         while let Some(first) = self.frames.front() {
             let left = first.len() - self.offset;
@@ -151,7 +151,7 @@ impl Outgoing {
                 break;
             }
             bytes -= left;
-            self.spoke |= T::carries_stomp(first);
+            self.spoke |= transport.carries_stomp(first);
             self.frames.pop_front();
             self.offset = 0;
             self.stalled = None;

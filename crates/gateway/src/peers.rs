@@ -115,7 +115,6 @@ impl Peers {
     ///
     /// # Errors
     /// When the store does not say. Sessions that are on this node already need not be asked for.
-    #[allow(dead_code, reason = "for endpoints whose clients name their sessions")]
     pub(crate) async fn owner(&self, session: &str, opens: bool) -> Result<Owner, Unavailable> {
         let Ok(session) = SessionName::new(session) else { return Ok(Owner::Nobody) };
         if !opens {
@@ -139,7 +138,6 @@ impl Peers {
     ///
     /// # Errors
     /// When the other node did not answer, see [`Unreachable::status`].
-    #[allow(dead_code, reason = "for endpoints whose clients name their sessions")]
     pub(crate) async fn forward(
         &self,
         peer: &Peer,
@@ -172,7 +170,6 @@ impl Peers {
     }
 
     /// A session of this node is over: its name is nobody's.
-    #[allow(dead_code, reason = "for endpoints whose clients name their sessions")]
     pub(crate) async fn release(&self, session: &str) {
         if let Ok(session) = SessionName::new(session) {
             self.release_all(&[session]).await;

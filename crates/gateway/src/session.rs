@@ -38,8 +38,8 @@ use self::calls::Calls;
 use self::ending::End;
 use self::perform::Commit;
 use self::performed::Performed;
+use crate::arrival::Arrival;
 use crate::close::CloseReason;
-use crate::door::Arrival;
 use crate::mailbox::Mailbox;
 use crate::metrics::PublishOutcome;
 use crate::node::{Admission, Node};
@@ -337,6 +337,9 @@ impl<T: Transport> Session<T> {
                 self.mailbox.post(frame, now);
             }
             Poll::Ready(Ok(Incoming::Alive)) => self.stomp.alive(now.into_std()),
+            Poll::Ready(Ok(Incoming::Say(frame))) => {
+                self.mailbox.post(frame, now);
+            }
             Poll::Ready(Ok(Incoming::Closed(answer))) => {
                 if let Some(frame) = answer {
                     self.mailbox.post(frame, now);
@@ -355,6 +358,10 @@ impl<T: Transport> Session<T> {
             Poll::Ready(Err(ReadError::WebSocket(error))) => {
                 let refused = Refused::new((&error).into(), error.to_string());
                 return self.refuse(refused, None, now);
+            }
+            Poll::Ready(Err(ReadError::SockJs(detail))) => {
+                // SockJS wants the connection cut off, and nothing said.
+                return Step::Break(End { reason: CloseReason::Protocol, detail });
             }
         }
         Step::Continue(true)

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::door::Arrival;
+use crate::arrival::Arrival;
 use crate::node::Node;
 use crate::session::Session;
 use crate::transport::{Tcp, Transport};

@@ -4,7 +4,7 @@
 //! Frames reach a transport ready-made, so whoever encodes them asks for the transport's
 //! [`Framing`]; equal framings share encoded frames.
 
-mod socket;
+mod over_sockjs;
 mod tcp;
 mod websocket;
 
@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use self::over_sockjs::OverSockJs;
 pub(crate) use self::tcp::Tcp;
 pub(crate) use self::websocket::WebSocket;
 
@@ -27,6 +28,10 @@ pub(crate) enum Framing {
     None,
     /// The body of a message as a WebSocket message of its own, for clients without STOMP.
     Plain,
+    /// A STOMP frame as a message of SockJS.
+    SockJs(sockjs::Framing),
+    /// The body of a message as a message of SockJS, for clients without STOMP.
+    PlainSockJs(sockjs::Framing),
 }
 
 impl Framing {
@@ -35,6 +40,33 @@ impl Framing {
         match self {
             Self::WebSocket | Self::Plain => websocket::wrap(text, encode),
             Self::None => tcp::wrap(encode),
+            Self::SockJs(framing) | Self::PlainSockJs(framing) => {
+                over_sockjs::wrap(framing, encode)
+            }
+        }
+    }
+
+    /// The same for clients without STOMP.
+    pub(crate) fn without_stomp(self) -> Self {
+        match self {
+            Self::WebSocket | Self::Plain | Self::None => Self::Plain,
+            Self::SockJs(framing) | Self::PlainSockJs(framing) => Self::PlainSockJs(framing),
+        }
+    }
+
+    /// Whether clients without STOMP are on the other side, which get bodies and nothing else.
+    pub(crate) fn is_plain(self) -> bool {
+        match self {
+            Self::Plain | Self::PlainSockJs(_) => true,
+            Self::WebSocket | Self::None | Self::SockJs(_) => false,
+        }
+    }
+
+    /// Whether it carries any bytes; if not, what is no text has to become some.
+    pub(crate) fn is_binary_safe(self) -> bool {
+        match self {
+            Self::WebSocket | Self::None | Self::Plain => true,
+            Self::SockJs(_) | Self::PlainSockJs(_) => false,
         }
     }
 }
@@ -53,6 +85,8 @@ pub(crate) enum Incoming {
     Reply(Bytes),
     /// A sign of life and nothing else.
     Alive,
+    /// The transport has this to say by itself; no sign of life.
+    Say(Bytes),
     /// The client closed in good order; what to answer, if anything.
     Closed(Option<Bytes>),
 }
@@ -66,6 +100,9 @@ pub(crate) enum ReadError {
     /// The client broke the WebSocket protocol.
     #[error(transparent)]
     WebSocket(#[from] ::websocket::Error),
+    /// The client broke the SockJS protocol.
+    #[error("{0}")]
+    SockJs(String),
 }
 
 /// One client's connection, as a session uses it.
@@ -87,7 +124,10 @@ pub(crate) trait Transport: Send + Unpin + 'static {
 
     /// Whether a ready-made frame carries STOMP, and so counts as a heart-beat: what only the
     /// transport sees, such as a pong, does not reach the STOMP client.
-    fn carries_stomp(frame: &Bytes) -> bool;
+    fn carries_stomp(&self, frame: &Bytes) -> bool;
+
+    /// The client sees signs of life from above from now on, and needs none of the transport's own.
+    fn stop_heartbeats(&mut self) {}
 
     /// What asks a client whether it is there, where the transport has such a thing.
     fn probe(&self) -> Option<Bytes>;

@@ -267,7 +267,7 @@ async fn what_is_no_handshake_gets_the_status_that_says_so() {
         format!("{method} /ws HTTP/1.1\r\nhost: h\r\nconnection: close{headers}\r\n\r\n")
     };
     for (request, status) in [
-        (request("GET", ""), "400 Bad Request"),
+        (request("GET", "\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="), "400 Bad Request"),
         (request("POST", "\r\ncontent-length: 0"), "405 Method Not Allowed"),
         (
             request(
@@ -281,6 +281,9 @@ async fn what_is_no_handshake_gets_the_status_that_says_so() {
         let answer = node.http(node.address, &request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
     }
+    // Who says no word of WebSocket hears that SockJS is here.
+    let answer = node.http(node.address, &request("GET", "")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("SockJS"), "{answer}");
     let elsewhere = node.get(node.address, "/elsewhere").await;
     assert!(elsewhere.starts_with("HTTP/1.1 404") && elsewhere.contains("/ws"), "{elsewhere}");
 }

@@ -68,6 +68,11 @@ pub(crate) struct HeartBeat {
 }
 
 impl HeartBeat {
+    /// Whether this side sends any.
+    pub(crate) fn sends(&self) -> bool {
+        self.send.is_some()
+    }
+
     /// No heart-beats either way, as before CONNECTED.
     pub(crate) fn none(now: Instant) -> Self {
         Self::agree(Intervals::default(), Intervals::default(), now)

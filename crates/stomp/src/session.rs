@@ -220,6 +220,11 @@ impl Session {
         probe
     }
 
+    /// Whether the client gets heart-beats, as was agreed on.
+    pub fn sends_heart_beats(&self) -> bool {
+        self.heart_beat.sends()
+    }
+
     /// Answers [`Action::Connect`]: sends CONNECTED with the session's id and the principal's name.
     pub fn accept(&mut self, now: Instant, session: &str, user_name: &str) {
         let Phase::Deciding { client, version, .. } = self.phase else { return };

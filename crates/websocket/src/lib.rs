@@ -6,7 +6,7 @@
 //!
 //! What always holds:
 //!
-//! - Nothing here reads, writes, waits or looks at a clock. Handshake timeouts, ping intervals and the
+//! - Nothing here but `socket`, which is a feature, reads, writes, waits or looks at a clock. Handshake timeouts, ping intervals and the
 //!   closing handshake's deadline belong to whoever owns the socket.
 //! - A message in one frame is handed out as a slice of the bytes it arrived in, and a frame to send is
 //!   written where it stays: payloads are copied only to join the fragments of a fragmented message.
@@ -26,6 +26,8 @@ mod handshake;
 mod header;
 mod mask;
 mod origin;
+#[cfg(feature = "socket")]
+pub mod socket;
 
 pub use config::{Config, Invalid};
 pub use decode::{CloseFrame, Decoder, Event};

@@ -78,6 +78,13 @@ impl Origins {
     }
 }
 
+impl Origins {
+    /// The origins that are let in by name, besides the server's own, as they were written.
+    pub fn named(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter(|allowed| !matches!(allowed.0, Pattern::Any)).map(ToString::to_string)
+    }
+}
+
 impl FromIterator<OriginPattern> for Origins {
     fn from_iter<I: IntoIterator<Item = OriginPattern>>(patterns: I) -> Self {
         Self(patterns.into_iter().collect())

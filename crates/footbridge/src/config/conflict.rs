@@ -33,6 +33,7 @@ impl Config {
             self.notifier.check().err().map(|wrong| conflict("notifier", wrong.key, wrong.why)),
             self.stomp.check().err().map(|wrong| conflict("stomp", wrong.key, wrong.why)),
             self.websocket.check().err().map(|wrong| conflict("websocket", wrong.key, wrong.why)),
+            self.sockjs.check().err().map(|wrong| conflict("sockjs", wrong.key, wrong.why)),
             self.rabbitmq.check().err().map(|wrong| conflict("rabbitmq", wrong.key, wrong.why)),
             self.embedded.check().err().map(|wrong| conflict("embedded", wrong.key, wrong.why)),
             self.inbox.check().err().map(|wrong| conflict("inbox", wrong.key, wrong.why)),
@@ -72,6 +73,13 @@ impl Config {
                     self.websocket.max_message, self.stomp.max_frame
                 );
                 conflict("websocket", "max_message", why)
+            }),
+            (self.sockjs.max_request < self.stomp.max_frame).then(|| {
+                let why = format!(
+                    "{} is below stomp.max_frame, {}: such a frame could not arrive in one request",
+                    self.sockjs.max_request, self.stomp.max_frame
+                );
+                conflict("sockjs", "max_request", why)
             }),
             undelivered("stomp.max_body", self.stomp.max_body),
             undelivered("notifier.max_message", self.notifier.max_message),

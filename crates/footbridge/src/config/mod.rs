@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) stomp: stomp::Config,
     /// Limits of WebSockets.
     pub(crate) websocket: websocket::Config,
+    /// SockJS, for clients that cannot have WebSockets.
+    pub(crate) sockjs: sockjs::Config,
     /// Which prefix means which kind of destination.
     pub(crate) destinations: broker::destination::Config,
     /// How to reach RabbitMQ, and how much to hold for it.

@@ -93,7 +93,6 @@ pub(crate) enum Unreachable {
 
 impl Unreachable {
     /// What to say to the client.
-    #[allow(dead_code, reason = "for endpoints whose clients name their sessions")]
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Twice => StatusCode::NOT_FOUND,

@@ -21,15 +21,15 @@ use tokio::time::Instant;
 use super::Ping;
 use super::waiting::Waiting;
 use crate::application::{Caller, Pairs};
+use crate::arrival::Arrival;
 use crate::close::CloseReason;
-use crate::door::Arrival;
 use crate::lane::{Lane, WAITING};
 use crate::mailbox::{Closing, Mailbox};
 use crate::message_frame::Shape;
 use crate::node::{Admission, Node};
 use crate::outgoing::Outgoing;
 use crate::relay::{Asking, Refused};
-use crate::transport::{Framing, Incoming, ReadError, Transport};
+use crate::transport::{Incoming, ReadError, Transport};
 use crate::users::{self, Hearing, Newcomer, Registration};
 
 /// How long a client is given to take the last messages and to close.
@@ -88,16 +88,17 @@ impl<T: Transport> PlainSession<T> {
     ) -> Self {
         let now = Instant::now();
         let Arrival { address, shown, device } = arrival;
+        let shape = Shape::plain(transport.framing().without_stomp());
         let newcomer = Newcomer {
             id: admission.id().clone(),
             mailbox: Arc::clone(admission.mailbox()),
             address,
             device,
             annotations: Attributes::from_iter([(ATTRIBUTE.to_owned(), true.into())]),
-            joins: true,
+            joins: Some(shape.clone()),
         };
         let shown = shown.map(|shown| *shown).unwrap_or_default();
-        let enter = Entered::enter(Arc::clone(&node), newcomer, shown, now);
+        let enter = Entered::enter(Arc::clone(&node), newcomer, shown, shape, now);
         Self {
             mailbox: Arc::clone(admission.mailbox()),
             admission,
@@ -230,7 +231,8 @@ impl<T: Transport> PlainSession<T> {
             self.mailbox.post(probe, now);
         }
         if self.node.plain.ping == Ping::Text {
-            self.mailbox.post(Framing::Plain.wrap(true, |out| out.extend_from_slice(b"ping")), now);
+            let framing = self.transport.framing();
+            self.mailbox.post(framing.wrap(true, |out| out.extend_from_slice(b"ping")), now);
         }
         Ok(())
     }
@@ -272,6 +274,9 @@ impl<T: Transport> PlainSession<T> {
                 self.mailbox.post(frame, now);
             }
             Ok(Incoming::Alive) => {}
+            Ok(Incoming::Say(frame)) => {
+                self.mailbox.post(frame, now);
+            }
             Ok(Incoming::Closed(answer)) => {
                 if let Some(frame) = answer {
                     self.mailbox.post(frame, now);
@@ -284,6 +289,9 @@ impl<T: Transport> PlainSession<T> {
             }
             Err(ReadError::WebSocket(error)) => {
                 return Err(End { reason: (&error).into(), detail: error.to_string() });
+            }
+            Err(ReadError::SockJs(detail)) => {
+                return Err(End { reason: CloseReason::Protocol, detail });
             }
         }
         Ok(true)
@@ -337,14 +345,16 @@ impl Entered {
         node: Arc<Node>,
         newcomer: Newcomer,
         shown: crate::hook::Shown,
+        shape: Shape,
         now: Instant,
     ) -> Result<Self, Refused> {
         let connect_by = now + node.stomp.connect_timeout;
         let (registration, caller) = users::enter(&node, newcomer, shown, connect_by).await?;
-        let _hearing = node.users.hear(registration.registered(), 0, None, Shape::plain());
+        let _hearing = node.users.hear(registration.registered(), 0, None, shape.clone());
         let registered = registration.registered();
         let inboxes = node.inboxes.as_ref().filter(|_| !registered.is_nobodys());
-        let waiting = inboxes.map(|inboxes| Waiting::new(inboxes, registered, &node.metrics));
+        let waiting =
+            inboxes.map(|inboxes| Waiting::new(inboxes, registered, &node.metrics, shape));
         Ok(Self {
             waiting,
             publisher: node.sessions.new_publisher(),

@@ -31,6 +31,7 @@ pub(super) struct Waiting {
     inboxes: Arc<Inboxes>,
     registered: Arc<Registered>,
     metrics: Arc<Metrics>,
+    shape: Shape,
     /// The inboxes that are open, in turn.
     open: VecDeque<Open>,
     /// The user's inboxes, while they are asked for.
@@ -49,12 +50,14 @@ impl Waiting {
         inboxes: &Arc<Inboxes>,
         registered: &Arc<Registered>,
         metrics: &Arc<Metrics>,
+        shape: Shape,
     ) -> Self {
         registered.bells().hear_all();
         let mut waiting = Self {
             inboxes: Arc::clone(inboxes),
             registered: Arc::clone(registered),
             metrics: Arc::clone(metrics),
+            shape,
             open: VecDeque::new(),
             asking: None,
         };
@@ -83,7 +86,7 @@ impl Waiting {
             let Some(mut open) = self.open.pop_front() else { break };
             let delivered = open.reader.poll_next(cx, open.unwritten.len());
             if let Poll::Ready(delivery) = delivered {
-                let frame = encode_delivery(&Shape::plain(), &delivery, None);
+                let frame = encode_delivery(&self.shape, &delivery, None);
                 let written_at = mailbox.post(frame, now);
                 self.metrics.messages_sent.inc();
                 open.unwritten.push_back((written_at, delivery));

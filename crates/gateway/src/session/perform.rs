@@ -50,7 +50,7 @@ impl<T: Transport> Session<T> {
                     address,
                     device: std::mem::take(&mut self.arrival.device),
                     annotations: Attributes::new(),
-                    joins: false,
+                    joins: None,
                 };
                 self.in_hand = Some(Box::pin(async move {
                     Performed::Connected(users::enter(&node, newcomer, shown, connect_by).await)

@@ -57,6 +57,9 @@ impl<T: Transport> Session<T> {
                     "connected"
                 );
                 self.stomp.accept(now.into_std(), self.admission.id().as_str(), &principal.name);
+                if self.stomp.sends_heart_beats() {
+                    self.transport.stop_heartbeats();
+                }
                 self.relay = Some(Box::new(Relay::new(
                     Arc::clone(&self.node),
                     Arc::clone(&self.mailbox),

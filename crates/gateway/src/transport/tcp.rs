@@ -11,8 +11,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+use websocket::socket;
 
-use super::{Framing, Incoming, ReadError, Transport, socket};
+use super::{Framing, Incoming, ReadError, Transport};
 
 /// See the module.
 pub(crate) struct Tcp<S>(S);
@@ -44,7 +45,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Tcp<S> {
         socket::poll_send(&mut self.0, cx, frames, offset)
     }
 
-    fn carries_stomp(_: &Bytes) -> bool {
+    fn carries_stomp(&self, _: &Bytes) -> bool {
         true
     }
 

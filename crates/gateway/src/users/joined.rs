@@ -28,8 +28,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) enum Joined {
     /// The session subscribes, or does not.
     BySubscribing,
-    /// It is in these.
-    In(HashMap<GroupName, Place>),
+    /// It is in these, and gets what is sent to them in this shape.
+    In { shape: Shape, places: HashMap<GroupName, Place> },
     /// It has ended.
     Over,
 }
@@ -51,17 +51,27 @@ enum Tried {
 }
 
 impl Joined {
-    pub(super) fn new(joins: bool) -> Self {
-        if joins { Self::In(HashMap::new()) } else { Self::BySubscribing }
+    pub(super) fn new(joins: Option<Shape>) -> Self {
+        match joins {
+            Some(shape) => Self::In { shape, places: HashMap::new() },
+            None => Self::BySubscribing,
+        }
     }
 
     pub(super) fn joins(&self) -> bool {
-        matches!(self, Self::In(_))
+        matches!(self, Self::In { .. })
+    }
+
+    fn shape(&self) -> Option<Shape> {
+        match self {
+            Self::In { shape, .. } => Some(shape.clone()),
+            Self::BySubscribing | Self::Over => None,
+        }
     }
 
     /// The seats, if it may hear that group and does not.
     fn without(&mut self, group: &GroupName) -> Option<&mut HashMap<GroupName, Place>> {
-        let Self::In(places) = self else { return None };
+        let Self::In { places, .. } = self else { return None };
         if let Some(place) = places.get_mut(group) {
             place.told_again = true;
             return None;
@@ -99,8 +109,9 @@ impl Registered {
             return Ok(Tried::Done);
         }
         let Ok(topic) = cluster::group(group) else { return Ok(Tried::Done) };
+        let Some(shape) = self.joined.lock().shape() else { return Ok(Tried::Done) };
         let (taking, topic) = (Arc::clone(hub), Destination::Topic(topic));
-        let seat = match taking.subscribe_member(topic, Shape::plain(), self, group.clone()).await {
+        let seat = match taking.subscribe_member(topic, shape, self, group.clone()).await {
             Ok(seat) => seat,
             Err(SubscribeError::Unavailable(why)) => return Err(why),
             Err(error) => {
@@ -129,7 +140,7 @@ impl Registered {
     /// Ends what the session hears of `group`, of which it was no member any more when `hub` asked.
     pub(crate) fn revoked(self: &Arc<Self>, hub: &Arc<Hub>, group: &GroupName) {
         let ended = match &mut *self.joined.lock() {
-            Joined::In(places) => places.remove(group),
+            Joined::In { places, .. } => places.remove(group),
             Joined::BySubscribing | Joined::Over => {
                 self.mailbox.end_subscriptions(Destination::Group(group.as_str().into()));
                 None
@@ -144,7 +155,7 @@ impl Registered {
     /// Ends what the session hears of `destination`: at once where it did not subscribe, and else its task does,
     /// which tells the client.
     pub(crate) fn end_subscriptions(&self, destination: &Destination) {
-        if let Joined::In(places) = &mut *self.joined.lock() {
+        if let Joined::In { places, .. } = &mut *self.joined.lock() {
             if let Destination::Group(name) = destination {
                 places.retain(|group, _| *group.as_str() != **name);
             }

@@ -16,6 +16,7 @@ use super::{Joined, Registered, TooMany};
 use crate::close::CloseReason;
 use crate::inboxes::Bells;
 use crate::mailbox::Mailbox;
+use crate::message_frame::Shape;
 use crate::node::Node;
 use crate::relay::Refused;
 
@@ -38,8 +39,8 @@ pub(crate) struct Newcomer {
     pub(crate) device: ByteString,
     /// What is known of it besides its claims, and wins over what else has the same name.
     pub(crate) annotations: Attributes,
-    /// Whether it is in its groups without asking.
-    pub(crate) joins: bool,
+    /// How it gets what is sent to its groups, if it is in them without asking.
+    pub(crate) joins: Option<Shape>,
 }
 
 /// Makes a session known, so that on return every message to it or its user comes here. One of nobody in

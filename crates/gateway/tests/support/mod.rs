@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 pub(crate) mod recorder;
+pub(crate) mod sockjs;
 pub(crate) mod tcp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::sockjs::Over;
 use access::Access;
 use access::rules::Config as Rules;
 use broker::destination::Verb;
@@ -227,6 +229,7 @@ impl Node {
             config,
             stomp,
             websocket: websocket::Config::default(),
+            sockjs: ::sockjs::Config::default(),
             plain,
             access: Arc::new(Access::start(&access, &destinations).unwrap()),
             destinations,
@@ -307,7 +310,8 @@ impl Node {
         client
             .send_text(&format!("CONNECT\naccept-version:{version}\nheart-beat:{heart_beat}\n\n\0"))
             .await;
-        assert_eq!(client.frame().await.command, Command::Connected);
+        let connected = client.frame().await;
+        assert_eq!(connected.command, Command::Connected, "{connected:?}");
         client.decoder.set_version(version.parse().unwrap());
         client
     }
@@ -330,7 +334,11 @@ impl Node {
         }
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((address, 0).into()).unwrap();
-        let stream = MaybeTlsStream::Plain(timeout(socket.connect(self.address)).await.unwrap());
+        let node = match Over::of_this_binary() {
+            Over::WebSocket => self.address,
+            over => sockjs::bridge(self.address, over).await,
+        };
+        let stream = MaybeTlsStream::Plain(timeout(socket.connect(node)).await.unwrap());
         let (socket, response) = timeout(tokio_tungstenite::client_async(request, stream)).await?;
         let protocol = response
             .headers()

@@ -20,6 +20,7 @@ use super::*;
 use crate::inboxes::Bells;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::transport::Framing;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -117,7 +118,7 @@ impl Bench {
             attributes: Attributes::new(),
             mailbox: Arc::new(Mailbox::new(1 << 20)),
             heard: Mutex::default(),
-            joined: Mutex::new(Joined::new(true)),
+            joined: Mutex::new(Joined::new(Some(Shape::plain(Framing::Plain)))),
             bells: Bells::default(),
         });
         Self { broker, groups, hub, group: GroupName::new("g").unwrap(), ann }
@@ -151,7 +152,7 @@ impl Bench {
     /// Whether she has a seat, and was told of her membership when she had it.
     fn told_again(&self) -> bool {
         match &*self.ann.joined.lock() {
-            Joined::In(places) => places.values().any(|place| place.told_again),
+            Joined::In { places, .. } => places.values().any(|place| place.told_again),
             Joined::BySubscribing | Joined::Over => false,
         }
     }
@@ -210,7 +211,8 @@ async fn who_is_removed_and_added_again_while_it_takes_its_seat_hears_the_group(
     let another = Registered::alone(bench.ann.id.clone(), bench.ann.user.clone(), mailbox);
     let topic = Destination::Topic(cluster::group(&bench.group).unwrap());
     let hub = Arc::clone(&bench.hub);
-    let seat = hub.subscribe_member(topic, Shape::plain(), &another, bench.group.clone());
+    let seat =
+        hub.subscribe_member(topic, Shape::plain(Framing::Plain), &another, bench.group.clone());
     let seat = seat.await.unwrap();
     let revoked = async {
         while !seat.is_revoked() {

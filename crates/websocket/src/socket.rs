@@ -1,5 +1,7 @@
-//! What the transports do with a socket alike: read into a buffer of the thread, write many frames at
-//! once, and end without losing what was written last.
+//! What whoever owns a socket does with it, whatever is spoken there: read into a buffer of the thread,
+//! write many frames at once, and end without losing what was written last.
+//!
+//! The one part of the crate that does I/O, behind the feature `socket`.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,7 +25,7 @@ thread_local! {
 
 /// Reads once and gives what came to `take`, which must not read itself; nothing came at the end of
 /// the stream.
-pub(super) fn poll_read<T>(
+pub fn poll_read<T>(
     socket: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,
     take: impl FnOnce(&[u8]) -> T,
@@ -35,8 +37,9 @@ pub(super) fn poll_read<T>(
     })
 }
 
-/// See [`Transport::poll_send`](super::Transport::poll_send).
-pub(super) fn poll_send(
+/// Writes from the front of `frames`, the first of which is written up to `offset` already, in one system
+/// call where possible; how many bytes the socket took.
+pub fn poll_send(
     socket: &mut (impl AsyncWrite + Unpin),
     cx: &mut Context<'_>,
     frames: &VecDeque<Bytes>,
@@ -56,9 +59,9 @@ pub(super) fn poll_send(
     socket.poll_write_vectored(cx, &slices)
 }
 
-/// See [`Transport::finish`](super::Transport::finish). Closed with something unread, a socket would
-/// be reset, and what was written last lost with it.
-pub(super) async fn finish(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
+/// Ends a connection after the last write, reading to its end: closed with something unread, a socket would
+/// be reset, and what was written last lost with it. The caller bounds the time.
+pub async fn finish(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     if socket.shutdown().await.is_ok() {
         let mut rest = [0; 1024];
         while matches!(socket.read(&mut rest).await, Ok(1..)) {}
