@@ -103,8 +103,9 @@ impl Peers {
         limit: usize,
         metrics: Arc<Metrics>,
     ) -> Self {
-        // What cannot be read was refused when the configuration was checked.
-        let secret = config.listen.and_then(|_| config.secret.bytes().ok());
+        // Whoever did not check it gets no port that strangers could sign for.
+        let fit = config.listen.filter(|_| config.check().is_ok());
+        let secret = fit.and_then(|_| config.secret.bytes().ok());
         let forwarding = secret.map(|secret| Forwarding::new(Key::new(&secret)));
         let (times, held) = (Times::default(), Mutex::default());
         Self { boot, owners, nodes, forwarding, times, limit, held, metrics }

@@ -6,7 +6,8 @@
 //! - A request ends at the other node when nobody waits for its answer any more: its connection is closed.
 //!
 //! How long an answer may take is not bounded here: a client may wait for it (`xhr`), and leaves when it has
-//! had enough. A node that is gone is noticed by its connection ([`SILENCE`]).
+//! had enough. A node whose machine is gone is noticed by the connection ([`SILENCE`]); one that only stands still
+//! is waited for as long as the client waits.
 //!
 //! Not here: which node.
 
@@ -64,7 +65,7 @@ pub(crate) struct Forwarding {
     key: Key,
     client: Client<HttpConnector, Full<Bytes>>,
     /// A permit for each request until its answer is over; who gets none is refused.
-    room: Arc<Semaphore>,
+    pub(super) room: Arc<Semaphore>,
 }
 
 /// Why another node did not answer.
@@ -82,6 +83,9 @@ pub(crate) enum Unreachable {
     /// It cannot be sent so.
     #[error("it cannot be sent: {0}")]
     Unfit(#[from] http::Error),
+    /// The other node takes this one for a stranger.
+    #[error("it does not know this node: is cluster.secret the same, and the clock?")]
+    Stranger,
     /// The other node could not be reached, or ended.
     #[error("no answer: {0}")]
     Failed(#[from] Error),
@@ -92,7 +96,9 @@ impl Unreachable {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Twice => StatusCode::NOT_FOUND,
-            Self::Unknown | Self::Busy | Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown | Self::Busy | Self::Stranger | Self::Failed(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unfit(_) => StatusCode::BAD_REQUEST,
         }
     }
@@ -143,6 +149,9 @@ impl Forwarding {
         let signature = self.key.sign(&parts, signed, now()).map_err(http::Error::from)?;
         parts.headers.insert(FORWARDED, signature);
         let answer = self.client.request(Request::from_parts(parts, Full::new(body))).await?;
+        if answer.headers().contains_key(FORWARDED) {
+            return Err(Unreachable::Stranger);
+        }
         let (mut parts, body) = answer.into_parts();
         strip(&mut parts.headers);
         parts.version = Version::default();

@@ -178,7 +178,10 @@ where
         if is_due {
             tracing::warn!(%why, "a request on the port for other nodes is refused");
         }
-        last(StatusCode::FORBIDDEN)
+        let mut answer = last(StatusCode::FORBIDDEN);
+        // A node sees by it that this is no answer to its client.
+        answer.headers_mut().insert(FORWARDED, HeaderValue::from_static("refused"));
+        answer
     }
 }
 

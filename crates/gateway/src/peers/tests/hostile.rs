@@ -65,6 +65,20 @@ async fn what_no_node_signed_is_refused_and_counted() {
 }
 
 #[tokio::test]
+async fn there_is_no_port_without_a_secret() {
+    let network = Network::new();
+    let (node, listener) = network.node(Store::Memory).await;
+    let peers = Arc::into_inner(node.peers).expect("nobody else has it");
+    let Peers { owners, nodes, metrics, .. } = peers;
+    for secret in ["", "short"] {
+        let config = Config { secret: secret.into(), ..listening(&listener) };
+        let (boot, owners, nodes) = (node.presence, owners.clone(), nodes.clone());
+        let peers = Peers::new(&config, boot, owners, nodes, 10, metrics.clone());
+        assert!(peers.forwarding.is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_nobody_signed_is_not_waited_for() {
     let network = Network::new();
     let node = guarded(&network).await;

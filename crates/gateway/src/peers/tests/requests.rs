@@ -210,6 +210,47 @@ async fn who_cannot_be_reached_is_told_of_at_once() {
 }
 
 #[tokio::test]
+async fn who_has_another_secret_is_told_so_and_not_its_client() {
+    let network = Network::new();
+    let (asking, answering, peer) =
+        pair(&network, async |_| panic!("the handler is reached")).await;
+    let stranger = Forwarding::new(Key::new(b"another secret that is long enough"));
+    let address = answering.port.unwrap().to_string();
+    let refused = soon(stranger.forward(&address, post("/xhr", ""), client())).await;
+    let refused = refused.err().unwrap();
+    assert!(matches!(refused, Unreachable::Stranger), "{refused}");
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((answering.metrics.strangers("forged"), answering.metrics.handed("in")), (1, 0));
+    drop((asking, peer));
+}
+
+#[tokio::test]
+async fn no_more_is_handed_over_at_once_than_the_limit() {
+    let network = Network::new();
+    let (pieces, answers) = mpsc::channel(1);
+    let answers = Mutex::new(Some(answers));
+    let (asking, _answering, peer) = pair(&network, move |_| {
+        let answers = answers.lock().take().expect("one request");
+        async move { streaming(answers) }
+    })
+    .await;
+    let room = asking.peers.forwarding.as_ref().unwrap().room.clone();
+    let others = room.available_permits() - 1;
+    let others = room.clone().try_acquire_many_owned(others.try_into().unwrap()).unwrap();
+    let answer = asking.peers.forward(&peer, post("/xhr", ""), client());
+    let mut answer = soon(answer).await.unwrap();
+    // The first has its place until its answer is over.
+    pieces.send("o\n".into()).await.unwrap();
+    piece(&mut answer).await.unwrap();
+    let refused = asking.peers.forward(&peer, post("/xhr", ""), client()).await.err().unwrap();
+    assert!(matches!(refused, Unreachable::Busy), "{refused}");
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    drop(answer);
+    assert_eq!(room.available_permits(), 1);
+    drop(others);
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_is_refused() {
     let network = Network::new();
     let (asking, _listener) = network.node(Store::Memory).await;
