@@ -160,7 +160,8 @@ impl Gateway {
             parts.presence.boot(),
             parts.owners,
             Arc::clone(&parts.nodes),
-            sockjs.max_sessions,
+            // Of each of two endpoints.
+            2 * sockjs.max_sessions,
             Arc::clone(&metrics),
         );
         let node = Arc::new(Node {

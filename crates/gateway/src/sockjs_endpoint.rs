@@ -167,9 +167,8 @@ impl Service for Sessions {
         }
     }
 
-    fn forgotten(&self, id: &str) {
-        let (peers, name) = (Arc::clone(&self.node.peers), self.name_of(id));
-        tokio::spawn(async move { peers.release(&name).await });
+    async fn forgotten(&self, id: &str) {
+        self.node.peers.release(&self.name_of(id)).await;
     }
 }
 

@@ -154,7 +154,7 @@ impl<S: Service> Endpoint<S> {
                 Found::Here => match self.open(id, transport, &request) {
                     Ok(named) => named,
                     Err(refused) => {
-                        self.service.forgotten(id);
+                        self.service.forgotten(id).await;
                         return *refused;
                     }
                 },
@@ -202,8 +202,8 @@ impl<S: Service> Endpoint<S> {
         let id = id.to_owned();
         tokio::spawn(async move {
             session.attend(delay).await;
+            service.forgotten(&id).await;
             sessions.remove(&id);
-            service.forgotten(&id);
         });
         self.service.run(ticket, Connection::http(Arc::clone(&named.session)));
         Ok(named)

@@ -55,8 +55,9 @@ pub trait Service: Send + Sync + 'static {
         if opens { Found::Here } else { Found::Nowhere }
     }
 
-    /// A session over HTTP that was [found](Service::find) to be here is over and forgotten, or did not begin.
-    fn forgotten(&self, id: &str) {
+    /// A session over HTTP that was [found](Service::find) to be here is over, or did not begin. On return its id may
+    /// begin another.
+    async fn forgotten(&self, id: &str) {
         let _ = id;
     }
 }

@@ -24,7 +24,7 @@ fn an_unknown_section_or_key_names_the_right_ones() {
             1 | [logs]
               |  ^^^^
               = did you mean [log]?
-              = the sections are gateway, plain, notifier, admin, access, application, stomp, websocket, destinations, rabbitmq, embedded, inbox, presence, redis, cluster, log"#]],
+              = the sections are gateway, plain, notifier, admin, access, application, stomp, websocket, sockjs, destinations, rabbitmq, embedded, inbox, presence, redis, cluster, log"#]],
     );
     check(
         "[stomp]\nmax-header = 1\nmaxFrame = 2\nsomething = 3",
@@ -69,7 +69,7 @@ fn an_unknown_section_or_key_names_the_right_ones() {
             1 | listen = 'localhost'
               | ^^^^^^
               = `listen` is a key of [gateway] and [notifier] and [admin] and [cluster]
-              = the sections are gateway, plain, notifier, admin, access, application, stomp, websocket, destinations, rabbitmq, embedded, inbox, presence, redis, cluster, log"#]],
+              = the sections are gateway, plain, notifier, admin, access, application, stomp, websocket, sockjs, destinations, rabbitmq, embedded, inbox, presence, redis, cluster, log"#]],
     );
     check(
         "log = 'info'",

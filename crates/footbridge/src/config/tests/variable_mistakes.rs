@@ -45,7 +45,7 @@ fn a_variable_is_named_in_its_mistake() {
         expect![[r#"
             FOOTBRIDGE_GATEWAY__LISEN: there is no key `lisen` in [gateway]
               = did you mean FOOTBRIDGE_GATEWAY__LISTEN?
-              = the keys of [gateway] are listen, stomp_listen, path, origins, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice"#]],
+              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice"#]],
     );
     check_with(
         "",
@@ -53,14 +53,14 @@ fn a_variable_is_named_in_its_mistake() {
         expect![[r#"
             FOOTBRIDGE_GATWAY__LISTEN: there is no section `gatway`
               = did you mean FOOTBRIDGE_GATEWAY__LISTEN?
-              = the sections are gateway, plain, notifier, admin, access, application, stomp, websocket, destinations, rabbitmq, embedded, inbox, presence, redis, cluster, log"#]],
+              = the sections are gateway, plain, notifier, admin, access, application, stomp, websocket, sockjs, destinations, rabbitmq, embedded, inbox, presence, redis, cluster, log"#]],
     );
     check_with(
         "",
         "FOOTBRIDGE_GATEWAY__LISTEN__PORT=80",
         expect![[r#"
             FOOTBRIDGE_GATEWAY__LISTEN__PORT: there is no key `listen__PORT` in [gateway]
-              = the keys of [gateway] are listen, stomp_listen, path, origins, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice"#]],
+              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice"#]],
     );
     check_with(
         "",
@@ -100,7 +100,7 @@ fn several_mistakes_are_told_at_once() {
             2 | prefech = 1
               | ^^^^^^^
               = did you mean `prefetch`?
-              = the keys of [gateway] are listen, stomp_listen, path, origins, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice
+              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice
 
             footbridge.toml:3:10: gateway.linger: invalid type: integer `5`, expected a duration
               |
