@@ -178,6 +178,39 @@ async fn who_never_polls_again_is_gone_after_the_disconnect_delay() {
 }
 
 #[tokio::test]
+async fn who_asks_for_nothing_more_holds_a_mailbox_and_no_more() {
+    let node = Node::start(config()).await;
+    assert_eq!(poll(&node, "a", "").await, "o\n");
+    send(&node, "a", "", CONNECT).await;
+    poll(&node, "a", "").await;
+    send(&node, "a", "", "SUBSCRIBE\nid:1\ndestination:/topic/a\nreceipt:r\n\n\0").await;
+    assert!(poll(&node, "a", "").await.contains("RECEIPT"));
+    let mut publisher = node.connect().await;
+    for _ in 0..40 {
+        publisher.publish_confirmed("/topic/a", "x".repeat(60_000)).await;
+    }
+    node.wait_for_metric("gateway_sessions_closed_total{reason=\"slow_consumer\"}", 1.0).await;
+    let last = poll(&node, "a", "").await;
+    assert!(last.contains("ERROR") || last.starts_with("c[4500,"), "{}", &last[..200]);
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_refused_with_413_or_an_error() {
+    let node = Node::start(config()).await;
+    assert_eq!(poll(&node, "a", "").await, "o\n");
+    let line = "POST /ws/0/a/xhr_send";
+    assert_eq!(ask(&node, line, "", &array(&"x".repeat(2 << 20))).await.0, 413);
+    // The session goes on.
+    assert_eq!(send(&node, "a", "", CONNECT).await, 204);
+    assert!(poll(&node, "a", "").await.contains("CONNECTED"));
+    let frame = format!("SEND\ndestination:/topic/a\n\n{}\0", "x".repeat(100_000));
+    assert_eq!(send(&node, "a", "", &frame).await, 204);
+    assert!(poll(&node, "a", "").await.starts_with("a[\"ERROR"));
+    assert!(poll(&node, "a", "").await.starts_with("c[1009,"));
+    assert!(poll(&node, "a", "").await.starts_with("c[1009,"));
+}
+
+#[tokio::test]
 async fn a_node_that_stops_tells_its_sessions() {
     let mut node = Node::start(config()).await;
     assert_eq!(poll(&node, "a", "").await, "o\n");

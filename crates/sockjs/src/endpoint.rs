@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header;
+use http::header::{self, HeaderName};
 use http::{Method, StatusCode};
 use websocket::Origins;
 
@@ -173,6 +173,11 @@ impl<S: Service> Endpoint<S> {
                 answering.cors(head)
             }
             Receiving::HtmlFile | Receiving::Jsonp => answering,
+        };
+        // Or else nginx would keep what streams until it is over.
+        let answering = match transport.is_streaming() {
+            true => answering.header(HeaderName::from_static("x-accel-buffering"), "no"),
+            false => answering,
         };
         let held = request.hold.take().map(|hold| hold());
         answering.stream(Responding::new(&named.session, wrapping, &self.config, held))
