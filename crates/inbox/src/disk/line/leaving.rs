@@ -37,6 +37,20 @@ impl Line<'_, '_> {
         self.gone(&record, 0, state).map(Some)
     }
 
+    /// Ends one wherever it is.
+    pub(in crate::disk) fn end_at(
+        &mut self,
+        place: Where,
+        id: u128,
+        state: State,
+    ) -> Result<Option<Change>, StorageError> {
+        match (place.seq, place.deliver) {
+            (0, 0) => Ok(None),
+            (0, deliver) => self.end_scheduled(deliver, id, state),
+            (seq, _) => self.end(seq, state),
+        }
+    }
+
     fn gone(
         &mut self,
         record: &Record,
