@@ -17,12 +17,14 @@ use inbox::{
 use presence::{Boot, Page, PageRequest, UserName};
 use stomp::{Command, header};
 use support::{Node, frame, timeout};
+use tokio::sync::watch;
 use ulid::Ulid;
 
-/// A store that is away when a test says so.
+/// A store that is away when a test says so, or late with what is taken from it.
 struct Distant {
     store: DiskInbox,
     is_away: AtomicBool,
+    is_late: watch::Sender<bool>,
 }
 
 impl Distant {
@@ -45,7 +47,10 @@ impl Inbox for Distant {
     }
 
     async fn take(&self, take: &Take<'_>) -> Result<Taken, Error> {
-        self.here()?.take(take).await
+        let taken = self.here()?.take(take).await;
+        // An error cannot be: the sender is here.
+        let _ = self.is_late.subscribe().wait_for(|is_late| !is_late).await;
+        taken
     }
 
     async fn settle(
@@ -104,7 +109,8 @@ impl Inbox for Distant {
 
 async fn node() -> (Node, Arc<Distant>) {
     let store = DiskInbox::memory(Config::default()).unwrap();
-    let distant = Arc::new(Distant { store, is_away: AtomicBool::new(false) });
+    let (is_away, is_late) = (AtomicBool::new(false), watch::Sender::new(false));
+    let distant = Arc::new(Distant { store, is_away, is_late });
     (Node::start_with_store(distant.clone(), Config::default()).await, distant)
 }
 
@@ -158,8 +164,35 @@ async fn what_was_acknowledged_meanwhile_is_settled_when_it_is_back() {
     let token = second.header(header::ACK).unwrap().to_string();
     client.ask(Command::Ack, &[(header::ID, &*token)]).await;
     distant.goes(false);
+    until(&distant, |count| count.messages() == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_claimed_while_its_subscription_ends_is_given_back_at_once() {
+    let (mut node, distant) = node().await;
+    store(&node, "1").await;
+    store(&node, "2").await;
+    distant.is_late.send_replace(true);
+    let mut client = node.connect_named("ann").await;
+    client.subscribe_with("s", "/user/queue/news", &[("ack", "client")]).await;
+    until(&distant, |count| count.delivered == 2).await;
+    client.ask(Command::Unsubscribe, &[(header::ID, "s")]).await;
+    distant.is_late.send_replace(false);
+    until(&distant, |count| count.pending == 2).await;
+    // Nor does a node end with anything in hand.
+    distant.is_late.send_replace(true);
+    client.subscribe_with("s", "/user/queue/news", &[("ack", "client")]).await;
+    until(&distant, |count| count.delivered == 2).await;
+    drop(client);
+    node.stop();
+    distant.is_late.send_replace(false);
+    node.stopped().await;
+    assert_eq!(distant.store.count(&ann()).await.unwrap().pending, 2);
+}
+
+async fn until(distant: &Distant, is_so: impl Fn(&Count) -> bool) {
     timeout(async {
-        while distant.store.count(&ann()).await.unwrap().messages() > 0 {
+        while !is_so(&distant.store.count(&ann()).await.unwrap()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })

@@ -38,9 +38,12 @@ pub(super) struct Settling {
 #[derive(Clone)]
 pub(super) struct ToSettle {
     sender: mpsc::UnboundedSender<Settled>,
-    /// How many are said and not told.
+    /// How many are said and not told, and how many may have something to say yet.
     waiting: watch::Sender<usize>,
 }
+
+/// Somebody who may have something to say yet.
+pub(super) struct Coming(ToSettle);
 
 /// What became of entries, by their number.
 type Said = Vec<(u64, Settlement)>;
@@ -106,10 +109,28 @@ async fn tell(
 }
 
 impl ToSettle {
+    /// Who may have something to say yet is waited for.
+    pub(super) fn expect(&self) -> Coming {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        Coming(self.clone())
+    }
+
     pub(super) fn say(&self, of: &Arc<Address>, epoch: u64, seq: u64, settlement: Settlement) {
         self.waiting.send_modify(|waiting| *waiting += 1);
         let of = Arc::clone(of);
         // An error means that the node has ended: the store finds out by `ack_wait`.
         let _ = self.sender.send(Settled { of, epoch, seq, settlement });
+    }
+}
+
+impl Coming {
+    pub(super) fn say(&self, of: &Arc<Address>, epoch: u64, seq: u64, settlement: Settlement) {
+        self.0.say(of, epoch, seq, settlement);
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
     }
 }
