@@ -6,6 +6,8 @@
 //! - The inbox is looked at no later than something in it is due.
 
 mod leaving;
+#[cfg(test)]
+mod model;
 mod settling;
 mod taking;
 
@@ -47,6 +49,10 @@ impl<'l, 't> Line<'l, 't> {
 
     /// Keeps what was changed.
     pub(super) fn close(mut self) -> Result<(), StorageError> {
+        // Nothing has ever been in it.
+        if (self.head.last, self.head.messages, self.head.next_gone) == (0, 0, 0) {
+            return Ok(());
+        }
         if self.look != self.head.look {
             if self.head.look != 0 {
                 self.tables.looks.remove((self.head.look, &*self.key))?;
