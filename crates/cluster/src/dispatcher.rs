@@ -11,6 +11,8 @@
 //! - What is appended is stored before anybody is told, and an append does not wait for the broker.
 //! - A doorbell may be lost: whoever subscribes reads the store besides, now and then. So rings are given up
 //!   while too many are under way.
+//! - What has failed stays in the store until it is published, and is told again: so it is left there while that of
+//!   too many inboxes is under way, as when the broker is away.
 //! - What is published from an outbox, or for want of a taker, leaves the store once the broker has confirmed
 //!   it. It may be published twice, under one id.
 //! - Statuses are news: the store is the truth.
@@ -46,6 +48,9 @@ const RINGING: usize = 256;
 /// How long a doorbell may take.
 const RING_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Of how many inboxes what has failed may be on its way to where that goes; of any more it is told again.
+const BURYING: usize = 64;
+
 /// The longest body that a doorbell carries along; a longer one is read from the store by those who get it.
 const CARRIED: usize = 32 * 1024;
 
@@ -72,6 +77,8 @@ struct Shared {
     dead_letter: Option<Destination>,
     /// The doorbells that may still get under way.
     ringing: Arc<Semaphore>,
+    /// The inboxes of which what has failed may still be published.
+    burying: Arc<Semaphore>,
     /// The outboxes that are being published, so that each keeps its order, and whether something became due there
     /// since that began. Held for a lookup.
     publishing: Mutex<HashMap<ByteString, bool>>,
@@ -128,6 +135,7 @@ impl Dispatcher {
             durable,
             dead_letter,
             ringing: Arc::new(Semaphore::new(RINGING)),
+            burying: Arc::new(Semaphore::new(BURYING)),
             publishing: Mutex::default(),
             telling: Mutex::new(Some(telling)),
             to_tell,
@@ -258,8 +266,15 @@ impl Dispatcher {
         if failed.is_empty() {
             return;
         }
+        let Ok(place) = Arc::clone(&self.0.burying).try_acquire_owned() else {
+            tracing::debug!("what has failed is dead-lettered later: too many are under way");
+            return;
+        };
         let (dispatcher, of) = (self.clone(), of.clone());
-        self.0.tasks.spawn(async move { dispatcher.bury(&of, failed).await });
+        self.0.tasks.spawn(async move {
+            let _place = place;
+            dispatcher.bury(&of, failed).await;
+        });
     }
 }
 

@@ -12,10 +12,10 @@
 //! Not here: appends from services, what time moves on (`cluster::Dispatcher`).
 
 mod bell;
+mod known;
 mod reader;
 mod settling;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +23,13 @@ use broker::{Confirm, Link, MessageId};
 use bytestring::ByteString;
 use cluster::{Content, Dispatcher, Doorbell, Told};
 use inbox::{Address, Appended, Draft, Error};
-use parking_lot::Mutex;
 use presence::UserName;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::bell::{Bell, Bells};
+use self::known::Known;
 pub(crate) use self::reader::Reader;
 use self::settling::Settling;
 use crate::close::CloseReason;
@@ -47,17 +48,13 @@ const HURRY: Duration = Duration::from_millis(50);
 /// How many readers may ask the store at once.
 const READING: usize = 64;
 
-/// How many users are known to be known to the store, at most; then they are told again.
-const KNOWN: usize = 100_000;
-
 /// See the module.
 pub(crate) struct Inboxes {
     dispatcher: Dispatcher,
     settling: Settling,
     /// The readers that may ask the store yet.
     reading: Semaphore,
-    /// Users of whom the store knows. Held for a lookup.
-    known: Mutex<HashSet<UserName>>,
+    known: Known,
 }
 
 impl Inboxes {
@@ -66,23 +63,18 @@ impl Inboxes {
             settling: Settling::new(),
             dispatcher,
             reading: Semaphore::new(READING),
-            known: Mutex::default(),
+            known: Known::default(),
         }
     }
 
     /// Sees to it that what is sent to all users is for `user`, too.
     pub(crate) async fn know(&self, user: &UserName) {
-        if self.known.lock().contains(user) {
+        let now = Instant::now();
+        if self.known.has(user, now) {
             return;
         }
         match self.dispatcher.inbox().know(std::slice::from_ref(user)).await {
-            Ok(()) => {
-                let mut known = self.known.lock();
-                if known.len() >= KNOWN {
-                    known.clear();
-                }
-                known.insert(user.clone());
-            }
+            Ok(()) => self.known.add(user.clone(), now),
             // With its next session.
             Err(error) => tracing::debug!(%error, "the store of inboxes does not know a user yet"),
         }

@@ -17,12 +17,16 @@ use inbox::{
 use presence::{Boot, Page, PageRequest, UserName};
 use stomp::{Command, header};
 use support::{Node, frame, timeout};
+use tokio::sync::watch;
 use ulid::Ulid;
 
-/// A store that is away when a test says so.
+/// A store that is away when a test says so, or late with what is taken from it.
 struct Distant {
     store: DiskInbox,
     is_away: AtomicBool,
+    is_late: watch::Sender<bool>,
+    /// A part of it is away: nothing of ann's can be settled.
+    is_away_for_ann: AtomicBool,
 }
 
 impl Distant {
@@ -45,7 +49,10 @@ impl Inbox for Distant {
     }
 
     async fn take(&self, take: &Take<'_>) -> Result<Taken, Error> {
-        self.here()?.take(take).await
+        let taken = self.here()?.take(take).await;
+        // An error cannot be: the sender is here.
+        let _ = self.is_late.subscribe().wait_for(|is_late| !is_late).await;
+        taken
     }
 
     async fn settle(
@@ -54,6 +61,9 @@ impl Inbox for Distant {
         epoch: u64,
         settlements: &[(u64, Settlement)],
     ) -> Result<Settled, Error> {
+        if of == &ann() && self.is_away_for_ann.load(Ordering::Relaxed) {
+            return Err(Error::Unavailable("no way to 10.0.0.8".to_owned()));
+        }
         self.here()?.settle(of, epoch, settlements).await
     }
 
@@ -104,17 +114,27 @@ impl Inbox for Distant {
 
 async fn node() -> (Node, Arc<Distant>) {
     let store = DiskInbox::memory(Config::default()).unwrap();
-    let distant = Arc::new(Distant { store, is_away: AtomicBool::new(false) });
+    let (is_away, is_late) = (AtomicBool::new(false), watch::Sender::new(false));
+    let is_away_for_ann = AtomicBool::new(false);
+    let distant = Arc::new(Distant { store, is_away, is_late, is_away_for_ann });
     (Node::start_with_store(distant.clone(), Config::default()).await, distant)
 }
 
 fn ann() -> Address {
-    Address::of_user(UserName::new("ann").unwrap(), "/queue/news".into())
+    inbox_of("ann")
+}
+
+fn inbox_of(user: &str) -> Address {
+    Address::of_user(UserName::new(user).unwrap(), "/queue/news".into())
 }
 
 async fn store(node: &Node, body: &str) {
+    store_for(node, &[ann()], body).await;
+}
+
+async fn store_for(node: &Node, to: &[Address], body: &str) {
     let draft = Draft::new(Boot::generate(), body.to_owned());
-    node.dispatcher.append(&[ann()], &draft).await.unwrap();
+    node.dispatcher.append(to, &draft).await.unwrap();
 }
 
 #[tokio::test]
@@ -158,8 +178,66 @@ async fn what_was_acknowledged_meanwhile_is_settled_when_it_is_back() {
     let token = second.header(header::ACK).unwrap().to_string();
     client.ask(Command::Ack, &[(header::ID, &*token)]).await;
     distant.goes(false);
+    until(&distant, |count| count.messages() == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_claimed_while_its_subscription_ends_is_given_back_at_once() {
+    let (mut node, distant) = node().await;
+    store(&node, "1").await;
+    store(&node, "2").await;
+    distant.is_late.send_replace(true);
+    let mut client = node.connect_named("ann").await;
+    client.subscribe_with("s", "/user/queue/news", &[("ack", "client")]).await;
+    until(&distant, |count| count.delivered == 2).await;
+    client.ask(Command::Unsubscribe, &[(header::ID, "s")]).await;
+    distant.is_late.send_replace(false);
+    until(&distant, |count| count.pending == 2).await;
+    // Nor does a node end with anything in hand.
+    distant.is_late.send_replace(true);
+    client.subscribe_with("s", "/user/queue/news", &[("ack", "client")]).await;
+    until(&distant, |count| count.delivered == 2).await;
+    drop(client);
+    node.stop();
+    distant.is_late.send_replace(false);
+    node.stopped().await;
+    assert_eq!(distant.store.count(&ann()).await.unwrap().pending, 2);
+}
+
+#[tokio::test]
+async fn a_part_of_the_store_that_is_away_keeps_nobody_else_waiting() {
+    let (node, distant) = node().await;
+    let both = [ann(), inbox_of("bob")];
+    store_for(&node, &both, "1").await;
+    store_for(&node, &both, "2").await;
+    distant.is_away_for_ann.store(true, Ordering::Relaxed);
+    let mut clients = Vec::new();
+    for user in ["ann", "bob"] {
+        let mut client = node.connect_named(user).await;
+        let ack = [("ack", "client-individual")];
+        client.subscribe_with("s", "/user/queue/news", &ack).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        let messages = [client.frame().await, client.frame().await];
+        for message in messages {
+            let token = message.header(header::ACK).unwrap().to_string();
+            client.ask(Command::Ack, &[(header::ID, &*token)]).await;
+        }
+    }
+    until_of(&distant, &both[1], |count| count.messages() == 0).await;
+    assert_eq!(distant.store.count(&ann()).await.unwrap().delivered, 2);
+    distant.is_away_for_ann.store(false, Ordering::Relaxed);
+    until(&distant, |count| count.messages() == 0).await;
+}
+
+async fn until(distant: &Distant, is_so: impl Fn(&Count) -> bool) {
+    until_of(distant, &ann(), is_so).await;
+}
+
+async fn until_of(distant: &Distant, of: &Address, is_so: impl Fn(&Count) -> bool) {
     timeout(async {
-        while distant.store.count(&ann()).await.unwrap().messages() > 0 {
+        while !is_so(&distant.store.count(of).await.unwrap()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })

@@ -60,6 +60,7 @@ macro_rules! contract_tests {
         $crate::contract_tests! { settling, $make =>
             what_is_acknowledged_leaves_and_what_is_given_back_comes_again_first
             what_is_refused_comes_again_after_a_pause_that_is_told
+            what_was_refused_keeps_its_pause_whatever_others_say
             what_was_tried_too_often_has_failed
             what_has_failed_waits_to_be_buried_where_that_is_wanted
             what_is_not_there_is_left_out
@@ -76,6 +77,7 @@ macro_rules! contract_tests {
             a_full_inbox_refuses
             a_full_inbox_lets_the_oldest_go
             bytes_are_counted
+            what_does_not_fit_takes_nobodys_place
             so_many_are_remembered
         }
         $crate::contract_tests! { pages, $make =>

@@ -26,12 +26,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytestring::ByteString;
 use presence::{Page, PageRequest, UserName};
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableError,
-};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 use ulid::Ulid;
 
 use self::line::Line;
+use self::probe::Found;
 use self::tables::{FORMAT, META, Tables, address_key};
 use self::writer::Writer;
 use crate::{
@@ -69,12 +68,13 @@ impl DiskInbox {
         }
         let opened = std::panic::catch_unwind(|| {
             if length.is_some() {
-                probe::probe(path)?;
+                is_ours(path)?;
             }
-            Builder::new().set_cache_size(CACHE).create(path)
+            let opened = Builder::new().set_cache_size(CACHE).create(path);
+            opened.map_err(|error| unopened(path, error))
         });
         let database = match opened {
-            Ok(opened) => opened.map_err(|error| unopened(path, error))?,
+            Ok(opened) => opened?,
             // The library meets damage in places where it expects none.
             Err(_) => return Err(Error::Corrupt(format!("{} cannot be read", path.display()))),
         };
@@ -93,7 +93,7 @@ impl DiskInbox {
 
     fn over(database: Database, config: Config, lock: Option<File>) -> Result<Self, Error> {
         let database = Arc::new(database);
-        begin(&database)?;
+        begin(&database).map_err(|error| Error::Unavailable(error.to_string()))?;
         Ok(Self {
             config: Arc::new(config),
             writer: Writer::start(Arc::clone(&database), lock),
@@ -150,31 +150,22 @@ fn in_use(path: &Path) -> Error {
     ))
 }
 
-/// Sees to it that all tables are there, and that the file is one of ours.
-fn begin(database: &Database) -> Result<(), Error> {
-    let unfit = |error: redb::Error| match error {
-        redb::Error::TableTypeMismatch { .. } | redb::Error::TypeDefinitionChanged { .. } => {
-            Error::Corrupt(format!("it is another program's: {error}"))
-        }
-        error => Error::Unavailable(error.to_string()),
+/// Whether the file at `path` is whole and this version's, or nothing yet.
+fn is_ours(path: &Path) -> Result<(), Error> {
+    let why = match probe::probe(path).map_err(|error| unopened(path, error))? {
+        Found::Nothing | Found::Format(FORMAT) => return Ok(()),
+        Found::Format(other) => format!("has format {other}, and this version knows {FORMAT}"),
+        Found::Foreign => "is another program's".to_owned(),
     };
-    let transaction = database.begin_write().map_err(|error| unfit(error.into()))?;
-    {
-        let mut meta = transaction.open_table(META).map_err(|error| unfit(error.into()))?;
-        let format = meta.get("format").map_err(|error| unfit(error.into()))?;
-        let format = format.map(|format| format.value());
-        match format {
-            None => _ = meta.insert("format", FORMAT).map_err(|error| unfit(error.into()))?,
-            Some(FORMAT) => {}
-            Some(other) => {
-                return Err(Error::Corrupt(format!(
-                    "it has format {other}, and this version knows {FORMAT}"
-                )));
-            }
-        }
-        Tables::open(&transaction).map_err(|error: TableError| unfit(error.into()))?;
-    }
-    transaction.commit().map_err(|error| unfit(error.into()))
+    Err(Error::Corrupt(format!("{} {why}", path.display())))
+}
+
+/// Sees to it that all tables are there.
+fn begin(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert("format", FORMAT)?;
+    Tables::open(&transaction)?;
+    Ok(transaction.commit()?)
 }
 
 fn unopened(path: &Path, error: DatabaseError) -> Error {

@@ -1,4 +1,5 @@
-//! A Redis Cluster of three primaries keeps inboxes, which it only can where every script keeps to one slot.
+//! A Redis Cluster of three primaries keeps inboxes as all stores do, which it only can where every script keeps to one
+//! slot.
 
 mod common;
 
@@ -49,6 +50,10 @@ fn at(node: &Redis) -> RedisConfig {
     // A starved machine is no outage.
     let command_timeout = Duration::from_secs(60);
     RedisConfig { cluster: true, command_timeout, ..redis_config(&node.uri()) }
+}
+
+mod contract {
+    inbox::contract_tests!(crate::cluster);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

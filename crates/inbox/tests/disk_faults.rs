@@ -100,6 +100,56 @@ fn what_is_no_store_of_ours_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_a_newer_format_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    filled(&path).await;
+    // What a newer version would say of its file.
+    change(&path, |transaction| {
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        transaction.open_table(meta).unwrap().insert("format", 2).unwrap();
+    });
+    let why = is_left_as_it_is(&path);
+    assert!(why.contains("format 2") && why.contains("knows 1"), "{why}");
+}
+
+#[test]
+fn a_file_of_another_program_is_refused_and_left_as_it_is_and_one_with_nothing_in_it_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    for (n, name) in ["theirs", "meta"].into_iter().enumerate() {
+        let path = directory.path().join(n.to_string());
+        change(&path, |transaction| {
+            let theirs = redb::TableDefinition::<u64, &str>::new(name);
+            transaction.open_table(theirs).unwrap().insert(1, "a word").unwrap();
+        });
+        let why = is_left_as_it_is(&path);
+        assert!(why.contains("another program's"), "{why}");
+    }
+    // Of a process that was killed when it had just made it.
+    let path = directory.path().join(FILE);
+    drop(redb::Database::create(&path).unwrap());
+    DiskInbox::open(&path, Config::default()).unwrap();
+}
+
+/// Changes a file, which is made where there is none, past the store.
+fn change(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = redb::Database::create(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+/// Why a file is not opened, which does not change it.
+fn is_left_as_it_is(path: &Path) -> String {
+    let before = fs::read(path).unwrap();
+    let Err(Error::Corrupt(why)) = DiskInbox::open(path, Config::default()) else {
+        panic!("it is open");
+    };
+    assert!(fs::read(path).unwrap() == before, "the file was changed");
+    why
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_at_a_time_has_a_file_and_the_other_is_told_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("made").join(FILE);

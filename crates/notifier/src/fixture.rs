@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ::inbox::{Durable, Inbox};
 use ::presence::{Boot, MemoryPresence, Presence, Session, SessionId, UserName};
+use broker::destination::Verb;
 use broker::{Broker, Destinations, PublisherId};
 use broker_embedded::EmbeddedBroker;
 use cluster::{Dispatcher, DispatcherParts, Inlet, Letter, Nodes, Router};
@@ -88,6 +89,8 @@ impl Fixture {
         let dispatcher = kept.map(|kept| {
             let groups: Arc<dyn ::presence::Groups> = seen.clone();
             let router = Router::new(broker.clone(), seen.clone(), groups, nodes.clone());
+            let grave = Some(&inbox.dead_letter).filter(|grave| !grave.is_empty());
+            let parsed = grave.map(|grave| Destinations::default().parse(grave, Verb::Send));
             Dispatcher::new(DispatcherParts {
                 inbox: kept,
                 router,
@@ -96,7 +99,7 @@ impl Fixture {
                 boot,
                 publisher: PublisherId(u64::MAX - 1),
                 durable: Durable::new(&inbox.durable).unwrap(),
-                dead_letter: None,
+                dead_letter: parsed.transpose().unwrap(),
             })
         });
         let node = Node::new(Made {

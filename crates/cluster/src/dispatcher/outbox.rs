@@ -8,7 +8,7 @@ use broker::{Confirm, Destination, Message, MessageId};
 use bytestring::ByteString;
 use inbox::{Address, Position, Settlement, Take};
 use presence::GroupName;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::Dispatcher;
 use crate::letter::Content;
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 64;
 const BYTES: u64 = 1024 * 1024;
 
 /// How long the broker may take for them. Shorter than `ack_wait`, so that no other process publishes them
-/// meanwhile.
+/// meanwhile; and than until what has failed is told again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Dispatcher {
@@ -72,7 +72,7 @@ impl Dispatcher {
         for entry in taken.entries {
             let seq = entry.seq;
             let confirm = match &to {
-                Ok(to) => tokio::time::timeout_at(deadline, self.publish(to, entry)).await,
+                Ok(to) => timeout_at(deadline, self.publish(to, entry)).await,
                 // The configuration has changed since.
                 Err(error) => {
                     tracing::warn!(%error, %destination, "what is due has nowhere to go");
@@ -90,7 +90,7 @@ impl Dispatcher {
             }
         }
         for (seq, confirm) in confirms {
-            let settlement = match tokio::time::timeout_at(deadline, confirm).await {
+            let settlement = match timeout_at(deadline, confirm).await {
                 Ok(Ok(())) => Settlement::Ack,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, %destination, "what is due is not published");
@@ -127,6 +127,7 @@ impl Dispatcher {
     /// take come again by [`Inbox::advance`](inbox::Inbox::advance).
     pub(super) async fn bury(&self, of: &Address, failed: Vec<inbox::Entry>) {
         let Some(grave) = &self.0.dead_letter else { return };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut buried = Vec::with_capacity(failed.len());
         for mut entry in failed {
             let id = entry.id;
@@ -135,7 +136,7 @@ impl Dispatcher {
                 let confirm = self.publish(grave, entry).await?;
                 confirm.await.map_err(|error| error.to_string())
             };
-            match timeout(PATIENCE, confirmed).await {
+            match timeout_at(deadline, confirmed).await {
                 Ok(Ok(())) => buried.push(id),
                 Ok(Err(why)) => tracing::warn!(why, "what has failed is not dead-lettered yet"),
                 Err(_) => tracing::warn!("what has failed is not dead-lettered in time"),

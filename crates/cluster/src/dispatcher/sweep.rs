@@ -1,8 +1,9 @@
 //! What time moves on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use inbox::{Address, Advanced};
+use inbox::{Address, Advanced, Entry};
 
 use super::{Dispatcher, look};
 
@@ -37,8 +38,12 @@ impl Dispatcher {
         for (address, changes) in changes {
             self.changed(&address, &changes);
         }
+        let mut of: BTreeMap<Address, Vec<Entry>> = BTreeMap::new();
         for (address, entry) in failed {
-            self.failed(&address, vec![entry]);
+            of.entry(address).or_default().push(entry);
+        }
+        for (address, failed) in of {
+            self.failed(&address, failed);
         }
         let mut users = Vec::new();
         for address in due {

@@ -55,6 +55,13 @@ impl Cluster {
         Self { rabbitmq, redis, gateways, addresses, notifier, grpc }
     }
 
+    /// One more notifier, and the way to it.
+    pub(crate) async fn another_notifier(&self) -> (Node, Channel) {
+        let mut notifier = notifier(&self.rabbitmq, &self.redis, "127.0.0.1:0").await;
+        let channel = Channel::from_shared(notifier.grpc().await).unwrap().connect_lazy();
+        (notifier, channel)
+    }
+
     pub(crate) async fn stop(self) {
         for node in self.gateways.into_iter().chain([self.notifier]) {
             node.stop().await;

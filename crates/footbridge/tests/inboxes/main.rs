@@ -13,5 +13,6 @@ mod away;
 mod cluster;
 mod killed;
 mod readers;
+mod senders;
 #[path = "../support/mod.rs"]
 mod support;

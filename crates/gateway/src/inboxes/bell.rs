@@ -147,7 +147,8 @@ impl Bell {
         std::mem::take(&mut self.carried.lock())
     }
 
-    /// Puts back what came along too early.
+    /// Puts back what came along too early. That does not ring: what is there rang when it came, and a store that
+    /// has lost it would be asked for it without end.
     pub(super) fn put_back(&self, early: VecDeque<(Position, Arc<Message>)>) {
         if early.is_empty() {
             return;
@@ -155,7 +156,7 @@ impl Bell {
         let mut carried = self.carried.lock();
         let later = std::mem::replace(&mut *carried, early);
         carried.extend(later);
-        self.rung.store(true, Ordering::Release);
+        carried.truncate(CARRIED);
     }
 }
 
@@ -195,18 +196,37 @@ mod tests {
         assert_eq!(bells.unopened(), None, "too many to say which");
     }
 
-    #[test]
-    fn what_comes_along_is_bounded() {
-        let bell = Bells::default().hang("/queue/a".into());
+    fn message() -> Arc<Message> {
         let content = cluster::Content {
             id: broker::MessageId::new(),
             headers: Vec::new(),
             body: bytes::Bytes::new(),
         };
-        let message = super::super::message(&"/queue/a".into(), &content);
+        super::super::message(&"/queue/a".into(), &content)
+    }
+
+    #[test]
+    fn what_comes_along_is_bounded() {
+        let (bell, message) = (Bells::default().hang("/queue/a".into()), message());
         for seq in 1..100 {
             bell.ring(at(seq), Some(&message));
         }
+        let carried: Vec<_> = bell.carried().into_iter().map(|(at, _)| at.seq).collect();
+        assert_eq!(carried, (1..=CARRIED as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_came_too_early_is_kept_and_rings_no_more() {
+        let (bell, message) = (Bells::default().hang("/queue/a".into()), message());
+        bell.ring(at(1), Some(&message));
+        assert!(bell.has_rung());
+        let early = bell.carried();
+        for seq in 2..100 {
+            bell.ring(at(seq), Some(&message));
+        }
+        assert!(bell.has_rung(), "what came meanwhile rang by itself");
+        bell.put_back(early);
+        assert!(!bell.has_rung());
         let carried: Vec<_> = bell.carried().into_iter().map(|(at, _)| at.seq).collect();
         assert_eq!(carried, (1..=CARRIED as u64).collect::<Vec<_>>());
     }

@@ -6,7 +6,7 @@
 //! - What came to a session by a doorbell comes to it even if another session of the user has settled it
 //!   meanwhile: then it is marked as what may have been delivered before.
 //! - It holds no more unsettled than its limit, and takes only what there is room for.
-//! - A claim is stored before its message is handed on.
+//! - A claim is stored before its message is handed on. What is claimed while its subscription ends is given back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use broker::{Delivery, Outcome, Settle};
 use futures_util::future::BoxFuture;
-use inbox::{Address, Position, Settlement, Take, Taken};
+use inbox::{Address, Position, Settlement, State, Take, Taken};
 use parking_lot::Mutex;
 use rand::RngExt;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
-use super::settling::ToSettle;
+use super::settling::{Coming, ToSettle};
 use super::{Bell, Inboxes, entry_message};
 use crate::users::Registered;
 
@@ -46,9 +48,16 @@ pub(crate) struct Reader {
     more: bool,
     /// Claimed, and to be handed on; at most [`AT_ONCE`] and what came along with rings.
     ready: VecDeque<Delivery>,
-    taking: Option<BoxFuture<'static, Taken>>,
+    taking: Option<Taking>,
     /// None before anything was taken.
     settler: Option<Arc<Settler>>,
+}
+
+/// What is being taken from the store.
+struct Taking {
+    taken: BoxFuture<'static, Option<Taken>>,
+    /// Nobody wants it any more: a store that is away is not asked again.
+    is_over: CancellationToken,
 }
 
 /// Takes in what became of deliveries of one epoch.
@@ -96,11 +105,13 @@ impl Reader {
                 return Poll::Ready(delivery);
             }
             if let Some(taking) = &mut self.taking {
-                match taking.as_mut().poll(cx) {
+                match taking.taken.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(taken) => {
                         self.taking = None;
-                        self.taken(taken);
+                        if let Some(taken) = taken {
+                            self.taken(taken);
+                        }
                         continue;
                     }
                 }
@@ -113,7 +124,10 @@ impl Reader {
             let limit = room.min(AT_ONCE);
             let (inboxes, of, after) =
                 (Arc::clone(&self.inboxes), Arc::clone(&self.of), self.after);
-            self.taking = Some(Box::pin(async move { take(&inboxes, &of, after, limit).await }));
+            let is_over = CancellationToken::new();
+            let token = is_over.clone();
+            let take = async move { take(&inboxes, &of, after, limit, &token).await };
+            self.taking = Some(Taking { taken: Box::pin(take), is_over });
         }
     }
 
@@ -169,23 +183,53 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.registered.bells().take_down(&self.bell);
+        // The store may have claimed already what it has not answered.
+        if let Some(Taking { taken, is_over }) = self.taking.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            is_over.cancel();
+            let (inboxes, of) = (Arc::clone(&self.inboxes), Arc::clone(&self.of));
+            let coming = inboxes.settling.to_settle().expect();
+            runtime.spawn(async move {
+                if let Some(taken) = taken.await {
+                    give_back(&inboxes, &of, taken, &coming);
+                }
+            });
+        }
     }
 }
 
-/// Takes what there is, once the store is there.
-async fn take(inboxes: &Inboxes, of: &Address, after: Option<Position>, limit: usize) -> Taken {
+/// Gives back what nobody wants any more, but for what others hold.
+fn give_back(inboxes: &Inboxes, of: &Arc<Address>, taken: Taken, coming: &Coming) {
+    let Taken { entries, epoch, changes, failed, .. } = taken;
+    let delivered = changes.iter().filter(|change| change.status.state == State::Delivered);
+    let claimed: BTreeSet<_> = delivered.map(|change| change.id).collect();
+    for entry in entries.iter().filter(|entry| claimed.contains(&entry.id)) {
+        coming.say(of, epoch, entry.seq, Settlement::Release);
+    }
+    inboxes.dispatcher.settled(of, inbox::Settled { changes, failed });
+}
+
+/// Takes what there is, once the store is there; nothing if it is not when that `is_over`.
+async fn take(
+    inboxes: &Inboxes,
+    of: &Address,
+    after: Option<Position>,
+    limit: usize,
+    is_over: &CancellationToken,
+) -> Option<Taken> {
     let take = Take { of, after, limit, max_bytes: BYTES };
     let mut pause = RETRY;
     loop {
         // It is never closed.
-        let place = inboxes.reading.acquire().await;
+        let place = is_over.run_until_cancelled(inboxes.reading.acquire()).await?;
         match inboxes.dispatcher.inbox().take(&take).await {
-            Ok(taken) => return taken,
+            Ok(taken) => return Some(taken),
             Err(error) => tracing::debug!(%error, "an inbox is not read yet"),
         }
         drop(place);
         let part = rand::rng().random_range(0.5..1.0);
-        tokio::time::sleep(pause.mul_f64(part)).await;
+        is_over.run_until_cancelled(tokio::time::sleep(pause.mul_f64(part))).await?;
         pause = (pause * 2).min(RETRY * 4);
     }
 }

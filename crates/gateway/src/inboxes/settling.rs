@@ -3,18 +3,20 @@
 //! Invariants
 //! - Saying it never waits. How much may wait to be told is bounded by what subscriptions hold unsettled: each
 //!   takes no more from the store before it has settled some, and nothing while the store is away.
-//! - It is told until the store has heard it.
+//! - It is told until the store has heard it, in the order of each inbox. One of which the store does not hear, as of
+//!   a part that is away, keeps no other waiting.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::Dispatcher;
 use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 use inbox::{Address, Settlement};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::metrics::Metrics;
 
@@ -38,9 +40,12 @@ pub(super) struct Settling {
 #[derive(Clone)]
 pub(super) struct ToSettle {
     sender: mpsc::UnboundedSender<Settled>,
-    /// How many are said and not told.
+    /// How many are said and not told, and how many may have something to say yet.
     waiting: watch::Sender<usize>,
 }
+
+/// Somebody who may have something to say yet.
+pub(super) struct Coming(ToSettle);
 
 /// What became of entries, by their number.
 type Said = Vec<(u64, Settlement)>;
@@ -73,43 +78,94 @@ impl Settling {
     /// Tells the store, for as long as it is awaited.
     pub(super) async fn run(&self, dispatcher: &Dispatcher, metrics: &Metrics) {
         let Some(mut queue) = self.queue.lock().take() else { return };
+        let places = Semaphore::new(INBOXES);
+        let mut telling = FuturesUnordered::new();
         let mut said = Vec::new();
-        while queue.recv_many(&mut said, AT_ONCE).await > 0 {
-            let count = said.len();
-            let mut inboxes: HashMap<(Arc<Address>, u64), Said> = HashMap::new();
-            for Settled { of, epoch, seq, settlement } in said.drain(..) {
-                metrics.settled(settlement);
-                inboxes.entry((of, epoch)).or_default().push((seq, settlement));
+        // The inboxes of which the store is being told, and what is to be told of each then.
+        let mut behind: HashMap<(Arc<Address>, u64), Said> = HashMap::new();
+        loop {
+            let mut begin = HashMap::<_, Said>::new();
+            tokio::select! {
+                count = queue.recv_many(&mut said, AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for Settled { of, epoch, seq, settlement } in said.drain(..) {
+                        metrics.settled(settlement);
+                        let of = (of, epoch);
+                        let said = match behind.get_mut(&of) {
+                            Some(said) => said,
+                            None => begin.entry(of).or_default(),
+                        };
+                        said.push((seq, settlement));
+                    }
+                }
+                Some((of, count)) = telling.next() => {
+                    self.to_settle.waiting.send_modify(|waiting| *waiting -= count);
+                    if let Entry::Occupied(mut said) = behind.entry(of) {
+                        match said.get().is_empty() {
+                            true => _ = said.remove(),
+                            false => {
+                                let more = std::mem::take(said.get_mut());
+                                begin.insert(said.key().clone(), more);
+                            }
+                        }
+                    }
+                }
             }
-            let tell = |((of, epoch), settlements): ((Arc<Address>, u64), Said)| async move {
-                tell(dispatcher, &of, epoch, &settlements).await;
-            };
-            stream::iter(inboxes).for_each_concurrent(INBOXES, tell).await;
-            self.to_settle.waiting.send_modify(|waiting| *waiting -= count);
+            for (of, said) in begin {
+                behind.entry(of.clone()).or_default();
+                telling.push(tell(dispatcher, &places, of, said));
+            }
         }
     }
 }
 
+/// Tells it until it is heard. Returns of which inbox how many were.
 async fn tell(
     dispatcher: &Dispatcher,
-    of: &Address,
-    epoch: u64,
-    settlements: &[(u64, Settlement)],
-) {
+    places: &Semaphore,
+    of: (Arc<Address>, u64),
+    said: Said,
+) -> ((Arc<Address>, u64), usize) {
     loop {
-        match dispatcher.inbox().settle(of, epoch, settlements).await {
-            Ok(settled) => return dispatcher.settled(of, settled),
+        // It is never closed.
+        let place = places.acquire().await;
+        match dispatcher.inbox().settle(&of.0, of.1, &said).await {
+            Ok(settled) => {
+                dispatcher.settled(&of.0, settled);
+                return (of, said.len());
+            }
             Err(error) => tracing::debug!(%error, "what clients have settled is not stored yet"),
         }
+        drop(place);
         tokio::time::sleep(RETRY).await;
     }
 }
 
 impl ToSettle {
+    /// Who may have something to say yet is waited for.
+    pub(super) fn expect(&self) -> Coming {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        Coming(self.clone())
+    }
+
     pub(super) fn say(&self, of: &Arc<Address>, epoch: u64, seq: u64, settlement: Settlement) {
         self.waiting.send_modify(|waiting| *waiting += 1);
         let of = Arc::clone(of);
         // An error means that the node has ended: the store finds out by `ack_wait`.
         let _ = self.sender.send(Settled { of, epoch, seq, settlement });
+    }
+}
+
+impl Coming {
+    pub(super) fn say(&self, of: &Arc<Address>, epoch: u64, seq: u64, settlement: Settlement) {
+        self.0.say(of, epoch, seq, settlement);
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
     }
 }

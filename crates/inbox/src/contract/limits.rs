@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 
 use super::{append, bodies, draft, fill, inbox_of, place, states, take};
-use crate::{Appended, Config, Inbox, Overflow, Position, Settlement, State};
+use crate::{Appended, Config, Draft, Inbox, Overflow, Position, Settlement, State};
 
 /// Once there is room again it takes more.
 pub async fn a_full_inbox_refuses<S: Inbox>(make: impl AsyncFn(Config) -> S) {
@@ -45,6 +45,31 @@ pub async fn bytes_are_counted<S: Inbox>(make: impl AsyncFn(Config) -> S) {
     let full = append(&store, &ann, &draft(&"x".repeat(500))).await;
     assert!(matches!(full, Appended::Full { .. }), "{full:?}");
     place(&store, &ann, &draft("short")).await;
+}
+
+/// Nor does anything give way to it, neither the oldest nor what it would have replaced.
+pub async fn what_does_not_fit_takes_nobodys_place<S: Inbox>(make: impl AsyncFn(Config) -> S) {
+    for overflow in [Overflow::Refuse, Overflow::DropOldest] {
+        let store =
+            make(Config { max_bytes: ByteSize::kib(1), overflow, ..Config::default() }).await;
+        let ann = inbox_of("ann");
+        let score = |body: &str| Draft { collapse: Some("score".into()), ..draft(body) };
+        fill(&store, &ann, &["old"]).await;
+        place(&store, &ann, &score("1:0")).await;
+        for long in [draft(&"x".repeat(1_000)), score(&"x".repeat(1_000))] {
+            let full = append(&store, &ann, &long).await;
+            assert!(matches!(full, Appended::Full { count } if count.pending == 2), "{full:?}");
+        }
+        if overflow == Overflow::Refuse {
+            let full = append(&store, &ann, &score(&"x".repeat(850))).await;
+            assert!(matches!(full, Appended::Full { count } if count.pending == 2), "{full:?}");
+        }
+        // It fits, but only in the place of the last.
+        let longer = append(&store, &ann, &score(&"x".repeat(740))).await;
+        assert!(matches!(longer, Appended::Stored { .. }), "{longer:?}");
+        let all = bodies(&take(&store, &ann, None).await.entries);
+        assert_eq!((all[0].as_str(), all.len()), ("old", 2));
+    }
 }
 
 /// The last that left.

@@ -50,6 +50,25 @@ pub async fn what_is_refused_comes_again_after_a_pause_that_is_told<S: Inbox>(
     assert_eq!(bodies(&take(&store, &ann, None).await.entries), ["1"]);
 }
 
+/// Of several who have an entry the first says when it is tried again.
+pub async fn what_was_refused_keeps_its_pause_whatever_others_say<S: Inbox>(
+    make: impl AsyncFn(Config) -> S,
+) {
+    let store = make(Config { retry: Duration::from_secs(300), ..Config::default() }).await;
+    let ann = inbox_of("ann");
+    fill(&store, &ann, &["1"]).await;
+    let taken = take(&store, &ann, None).await;
+    assert_eq!(take(&store, &ann, None).await.entries.len(), 1);
+    for (say, changed) in [(Settlement::Nack, 1), (Settlement::Release, 0), (Settlement::Nack, 0)] {
+        let settled = store.settle(&ann, taken.epoch, &[(1, say)]).await.expect("an answer");
+        assert_eq!(settled.changes.len(), changed, "{say:?}");
+        assert_eq!(take(&store, &ann, Some(taken.upto)).await.entries, []);
+    }
+    // An ACK is late and still one.
+    let settled = store.settle(&ann, taken.epoch, &[(1, Settlement::Ack)]).await;
+    assert_eq!(states(&settled.expect("an answer").changes), [State::Acked]);
+}
+
 /// By a refusal or by being taken once more.
 pub async fn what_was_tried_too_often_has_failed<S: Inbox>(make: impl AsyncFn(Config) -> S) {
     fail(make, false).await;

@@ -6,6 +6,8 @@
 //! - The inbox is looked at no later than something in it is due.
 
 mod leaving;
+#[cfg(test)]
+mod model;
 mod settling;
 mod taking;
 
@@ -47,6 +49,10 @@ impl<'l, 't> Line<'l, 't> {
 
     /// Keeps what was changed.
     pub(super) fn close(mut self) -> Result<(), StorageError> {
+        // Nothing has ever been in it.
+        if (self.head.last, self.head.messages, self.head.next_gone) == (0, 0, 0) {
+            return Ok(());
+        }
         if self.look != self.head.look {
             if self.head.look != 0 {
                 self.tables.looks.remove((self.head.look, &*self.key))?;
@@ -78,25 +84,26 @@ impl<'l, 't> Line<'l, 't> {
         if let Some(id) = self.known(draft)? {
             return Ok(Appended::Known { id });
         }
-        let mut dropped = Vec::new();
-        if let Some(collapse) = &draft.collapse {
-            dropped.extend(self.collapse(collapse)?);
-        }
-        let cost = draft.cost();
-        let is_full = |head: &Head, config: &Config| {
-            head.messages >= config.max_messages || head.bytes + cost > config.max_bytes.as_u64()
+        let replaced = match &draft.collapse {
+            Some(collapse) => self.replaced(collapse)?,
+            None => None,
         };
-        while is_full(&self.head, self.config) {
-            let oldest = match self.config.overflow {
-                Overflow::DropOldest => self.drop_oldest()?,
-                Overflow::Refuse => None,
-            };
-            match oldest {
-                Some(change) => dropped.push(change),
-                // What is dropped for the sake of one that is refused would be for nothing: nothing was, for
-                // the only way here with something dropped is a collapse, which makes room for one as long.
-                None => return Ok(Appended::Full { count: self.count()? }),
-            }
+        let (cost, limit) = (draft.cost(), self.config.max_bytes.as_u64());
+        // Nothing gives way to one that is refused in the end.
+        let spared = replaced.as_ref().map_or(0, |(_, record)| record.cost);
+        let messages = self.head.messages.saturating_sub(u64::from(replaced.is_some()));
+        let has_room = messages < self.config.max_messages
+            && self.head.bytes.saturating_sub(spared) + cost <= limit;
+        if !has_room && (self.config.overflow == Overflow::Refuse || cost > limit) {
+            return Ok(Appended::Full { count: self.count()? });
+        }
+        let mut dropped = Vec::new();
+        if let Some((place, record)) = replaced {
+            dropped.extend(self.end_at(place, record.id().into(), State::Dropped)?);
+        }
+        while self.head.messages >= self.config.max_messages || self.head.bytes + cost > limit {
+            let Some(change) = self.drop_oldest()? else { break };
+            dropped.push(change);
         }
         let deliver = draft.deliver_at.map_or(0, millis);
         let deliver = if deliver > self.now { deliver } else { 0 };
@@ -147,22 +154,22 @@ impl<'l, 't> Line<'l, 't> {
         Ok(known.filter(|(_, until)| *until > self.now).map(|(id, _)| Ulid::from(id)))
     }
 
-    /// Drops the entry of that collapse key, if nobody was given it yet.
-    fn collapse(&mut self, collapse: &str) -> Result<Option<Change>, StorageError> {
+    /// Where the entry of that collapse key is, if nobody was given it yet.
+    fn replaced(&self, collapse: &str) -> Result<Option<(Where, Record)>, StorageError> {
         let last = self.tables.collapses.get((&*self.key, collapse))?.map(|id| id.value());
         let Some(last) = last else { return Ok(None) };
         let Some(place) = self.tables.place(&self.key, last)? else { return Ok(None) };
-        if place.seq > 0 {
+        let record = if place.seq > 0 {
             let mark = self.tables.mark(&self.key, place.seq)?;
-            return match mark.is_some_and(|mark| mark.attempts == 0) {
-                true => self.end(place.seq, State::Dropped),
-                false => Ok(None),
-            };
-        }
-        match place.deliver > 0 {
-            true => self.end_scheduled(place.deliver, last, State::Dropped),
-            false => Ok(None),
-        }
+            if mark.is_none_or(|mark| mark.attempts > 0) {
+                return Ok(None);
+            }
+            self.tables.record(&self.key, place.seq)?
+        } else {
+            let of = (&*self.key, place.deliver, last);
+            self.tables.scheduled.get(of)?.map(|record| read(record.value()))
+        };
+        Ok(record.map(|record| (place, record)))
     }
 
     fn drop_oldest(&mut self) -> Result<Option<Change>, StorageError> {

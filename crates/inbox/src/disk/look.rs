@@ -3,6 +3,8 @@
 //! Invariants
 //! - An inbox is told as due once for each time that something in it has become free, or has come; an outbox
 //!   again after each `ack_wait` in which nobody has taken what is in it.
+//! - An inbox in which nothing is, and of which nothing is remembered, is forgotten within two days, or as long as its
+//!   idempotency keys are known.
 //! - At most [`AT_ONCE`] inboxes are looked at in one commit.
 
 use redb::{ReadTransaction, ReadableTable, StorageError};
@@ -53,7 +55,10 @@ pub(super) fn advance(
         };
         let mut line = Line::open(tables, config, address.clone(), now)?;
         let looked = look(&mut line)?;
-        line.close()?;
+        match line.forget_in_time()? {
+            true => line.forget()?,
+            false => line.close()?,
+        }
         if looked.is_due {
             advanced.due.push(address.clone());
         }

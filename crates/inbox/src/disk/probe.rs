@@ -1,5 +1,5 @@
-//! Looks whether a file is whole, without touching it: what is damaged stays as it is, for whoever can still read
-//! something of it.
+//! Looks whether a file is whole and one of ours, without touching it: what is damaged stays as it is, for whoever
+//! can still read something of it, and what is another version's or program's for that.
 //!
 //! The library mends what a crash has left while it opens a file, and what it takes for that in a damaged one. So
 //! the file is opened a first time with what is written kept beside it.
@@ -11,22 +11,45 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use parking_lot::Mutex;
-use redb::{Builder, DatabaseError, StorageBackend};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend};
+
+use super::tables::META;
 
 /// What is written is kept in blocks of so many bytes.
 const BLOCK: u64 = 4096;
 
-/// Whether the file at `path` can be opened and is whole.
+/// What a file is that is whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// One of ours, of this format.
+    Format(u64),
+    /// Nothing is in it: whoever made it got no further.
+    Nothing,
+    /// Another program's, or one that cannot be read as ours.
+    Foreign,
+}
+
+/// What the file at `path` is.
 ///
 /// # Errors
-/// When it is not.
-pub(super) fn probe(path: &Path) -> Result<(), DatabaseError> {
+/// When it cannot be opened or is not whole.
+pub(super) fn probe(path: &Path) -> Result<Found, DatabaseError> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let beside = Beside { file, changed: Mutex::new(Changed { length, blocks: BTreeMap::new() }) };
     let mut builder = Builder::new();
     builder.set_check_integrity_on_open(true);
-    builder.create_with_backend(beside).map(drop)
+    let database = builder.create_with_backend(beside)?;
+    Ok(look(&database).unwrap_or(Found::Foreign))
+}
+
+fn look(database: &Database) -> Result<Found, redb::Error> {
+    let transaction = database.begin_read()?;
+    if transaction.list_tables()?.next().is_none() {
+        return Ok(Found::Nothing);
+    }
+    let format = transaction.open_table(META)?.get("format")?;
+    Ok(format.map_or(Found::Foreign, |format| Found::Format(format.value())))
 }
 
 /// A file, and what was written to it in its place.

@@ -160,6 +160,42 @@ async fn a_user_who_is_forgotten_has_no_inbox() {
 }
 
 #[tokio::test]
+async fn what_has_failed_in_many_inboxes_stays_in_the_store_while_the_broker_is_slow() {
+    let broker = Arc::new(FakeBroker::new(Link::Up, OnPublish::Hold));
+    let dead_letter = "/queue/dead".to_owned();
+    let config = ::inbox::Config { dead_letter, keeps_failed: true, ..Default::default() };
+    let inbox = Arc::new(FakeInbox::new(config.clone()));
+    let fixture = Fixture::keeping(broker.clone(), inbox, config);
+    let keeper = fixture.node.keeper().unwrap();
+    let of = |n: usize| Address::of_user(UserName::new(n.to_string()).unwrap(), DESTINATION.into());
+    for n in 0..200 {
+        let draft = ::inbox::Draft::new(fixture.boot, "body");
+        keeper.inbox().append(&[of(n)], &draft).await.unwrap();
+        let epoch = keeper.inbox().epoch(&of(n)).await.unwrap();
+        let settled = keeper.inbox().settle(&of(n), epoch, &[(1, Settlement::Reject)]).await;
+        keeper.dispatcher().settled(&of(n), settled.unwrap());
+    }
+    // It is published behind all that was begun before it.
+    let later = Address::Outbox { destination: "/queue/later".into() };
+    let draft = ::inbox::Draft::new(fixture.boot, "later");
+    keeper.dispatcher().append(&[later], &draft).await.unwrap();
+    while broker.taken().last().is_none_or(|(_, message)| message.body != *"later") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(broker.taken().len(), 64 + 1);
+    let mut failed = 0;
+    for n in 0..200 {
+        failed += keeper.inbox().count(&of(n)).await.unwrap().failed;
+    }
+    assert_eq!(failed, 200, "nothing leaves before the broker has it");
+    // They make room for others as they are confirmed.
+    broker.confirm(0);
+    while keeper.inbox().count(&of(0)).await.unwrap().failed > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn what_names_no_inbox_is_refused_by_its_field() {
     let rig = Rig::new();
     let long = format!("/queue/{}", "x".repeat(600));

@@ -37,6 +37,20 @@ impl Line<'_, '_> {
         self.gone(&record, 0, state).map(Some)
     }
 
+    /// Ends one wherever it is.
+    pub(in crate::disk) fn end_at(
+        &mut self,
+        place: Where,
+        id: u128,
+        state: State,
+    ) -> Result<Option<Change>, StorageError> {
+        match (place.seq, place.deliver) {
+            (0, 0) => Ok(None),
+            (0, deliver) => self.end_scheduled(deliver, id, state),
+            (seq, _) => self.end(seq, state),
+        }
+    }
+
     fn gone(
         &mut self,
         record: &Record,
@@ -57,7 +71,23 @@ impl Line<'_, '_> {
         self.tables.gone.insert((&*self.key, self.head.next_gone), id)?;
         self.head.next_gone += 1;
         self.forget_old()?;
+        self.look_at(self.now.saturating_add(REMEMBERED));
         Ok(record.change(state, attempts, self.now))
+    }
+
+    /// Forgets what is long ago; whether nothing is left to be known of the inbox.
+    pub(in crate::disk) fn forget_in_time(&mut self) -> Result<bool, StorageError> {
+        self.forget_old()?;
+        if self.head.messages > 0 {
+            return Ok(false);
+        }
+        let first = self.tables.keys.range((&*self.key, "")..)?.next().transpose()?;
+        let has_keys = first.is_some_and(|(key, _)| key.value().0 == &*self.key);
+        let is_over = !has_keys && self.head.first_gone == self.head.next_gone;
+        if !is_over {
+            self.look_at(self.now.saturating_add(REMEMBERED));
+        }
+        Ok(is_over)
     }
 
     /// Forgets how entries ended, if there are too many or it is long ago.

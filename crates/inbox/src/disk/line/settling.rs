@@ -27,6 +27,8 @@ impl Line<'_, '_> {
             };
             let tried_enough = mark.attempts >= self.config.max_attempts;
             match settlement {
+                // Of several who had it one was first: its pause goes on.
+                Settlement::Nack | Settlement::Release if !mark.held => {}
                 Settlement::Ack => settled.changes.extend(self.end(seq, State::Acked)?),
                 Settlement::Nack if !tried_enough => {
                     let pause = span(self.config.retry_after(mark.attempts));
@@ -100,11 +102,7 @@ impl Line<'_, '_> {
                 for id in ids {
                     let id = u128::from(*id);
                     let Some(place) = self.tables.place(&self.key, id)? else { continue };
-                    settled.changes.extend(match (place.seq, place.deliver) {
-                        (0, 0) => None,
-                        (0, deliver) => self.end_scheduled(deliver, id, State::Dropped)?,
-                        (seq, _) => self.end(seq, State::Dropped)?,
-                    });
+                    settled.changes.extend(self.end_at(place, id, State::Dropped)?);
                 }
             }
             Purge::All => {
