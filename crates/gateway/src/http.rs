@@ -41,8 +41,9 @@ enum Endpoint {
 pub(crate) fn routes(node: Arc<Node>) -> Routes {
     let (stomp, plain) = (node.config.path.clone(), node.plain.path.clone());
     let hint = format!("nothing here; connect a STOMP client's WebSocket to {stomp}\n");
-    let console = node.config.console;
-    warp::method()
+    let console = node.config.console.then(|| console::routes(Arc::clone(&node)));
+    let pages = console.is_some();
+    let rest = warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
@@ -60,11 +61,15 @@ pub(crate) fn routes(node: Arc<Node>) -> Routes {
                 let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
                 return if upgraded { answer } else { only_one(answer) };
             }
-            let page = if console { console::page(&method, path.as_str()) } else { None };
+            let page = if pages { console::page(&method, path.as_str()) } else { None };
             let answer = page.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, None, &hint));
             only_one(answer)
         })
-        .boxed()
+        .boxed();
+    match console {
+        Some(console) => console.or(rest).unify().boxed(),
+        None => rest,
+    }
 }
 
 /// Answers a WebSocket handshake, and starts the session once the connection is ours.
@@ -203,7 +208,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName, separator: &str) -> Option<Str
 
 /// Makes it the last answer on its connection, so that nobody holds one by asking again and again
 /// and reading nothing.
-fn only_one(mut answer: Response<Bytes>) -> Response<Bytes> {
+pub(crate) fn only_one(mut answer: Response<Bytes>) -> Response<Bytes> {
     answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }

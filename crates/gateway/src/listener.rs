@@ -9,7 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -34,9 +37,13 @@ pub(crate) struct Listeners {
     pub(crate) stomp: Option<TcpListener>,
 }
 
+/// Where a request comes from; behind a proxy that is the proxy's address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// A connection, by the port it came to.
 enum Accepted {
-    Web(TcpStream),
+    Web(TcpStream, IpAddr),
     Stomp(TcpStream, IpAddr),
 }
 
@@ -49,7 +56,7 @@ impl Listeners {
             }
         };
         tokio::select! {
-            accepted = self.web.accept() => accepted.map(|(socket, _)| Accepted::Web(socket)),
+            accepted = self.web.accept() => accepted.map(|(socket, peer)| Accepted::Web(socket, peer.ip())),
             accepted = stomp => accepted.map(|(socket, peer)| Accepted::Stomp(socket, peer.ip())),
         }
     }
@@ -88,8 +95,8 @@ pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>) {
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
         match listeners.accept().await {
             Ok(Accepted::Stomp(socket, address)) => tcp::serve(socket, address, &node, permit),
-            Ok(Accepted::Web(socket)) => {
-                let served = serve(socket, routes.clone(), node.config.request_timeout);
+            Ok(Accepted::Web(socket, address)) => {
+                let served = serve(socket, address, routes.clone(), node.config.request_timeout);
                 tokio::spawn(async move {
                     served.await;
                     drop(permit);
@@ -105,8 +112,17 @@ pub(crate) async fn accept(listeners: Listeners, node: Arc<Node>) {
 }
 
 /// Speaks HTTP on one connection.
-async fn serve(socket: TcpStream, routes: http::Routes, request_timeout: Duration) {
-    let service = TowerToHyperService::new(warp::service(routes));
+async fn serve(
+    socket: TcpStream,
+    address: IpAddr,
+    routes: http::Routes,
+    request_timeout: Duration,
+) {
+    let routes = TowerToHyperService::new(warp::service(routes));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(address));
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(request_timeout)

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use access::rules::Config as Rules;
 use broker::destination::Verb;
 use broker::{Destination, Destinations};
 use inbox::Store;
@@ -54,6 +55,15 @@ impl Config {
         let handler = self.plain.handler(&destinations);
         let handler = handler.map(|handler| destinations.parse(&handler, Verb::Send));
         let between = [
+            (self.gateway.console
+                && self.gateway.console_role.is_empty()
+                && self.access.rules != Rules::Open)
+                .then(|| {
+                    let why = "is needed with console = true, for the console shows who is connected and what \
+                               waits for users; name a role of those who may see it, such as \"operator\""
+                        .to_owned();
+                    conflict("gateway", "console_role", why)
+                }),
             (self.plain.path == self.gateway.path).then(|| {
                 let why = "is gateway.path, where STOMP is spoken; use another, or \"\"".to_owned();
                 conflict("plain", "path", why)

@@ -95,6 +95,7 @@ impl<T: Transport> PlainSession<T> {
             device,
             annotations: Attributes::from_iter([(ATTRIBUTE.to_owned(), true.into())]),
             joins: true,
+            framing: Framing::Plain,
         };
         let shown = shown.map(|shown| *shown).unwrap_or_default();
         let enter = Entered::enter(Arc::clone(&node), newcomer, shown, now);

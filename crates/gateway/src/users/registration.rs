@@ -12,12 +12,13 @@ use stomp::Title;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::{Joined, Registered, TooMany};
+use super::{Joined, Registered, Seen, TooMany};
 use crate::close::CloseReason;
 use crate::inboxes::Bells;
 use crate::mailbox::Mailbox;
 use crate::node::Node;
 use crate::relay::Refused;
+use crate::transport::Framing;
 
 /// How long until this node says again how it is.
 const RETRY: Duration = Duration::from_millis(500);
@@ -40,6 +41,8 @@ pub(crate) struct Newcomer {
     pub(crate) annotations: Attributes,
     /// Whether it is in its groups without asking.
     pub(crate) joins: bool,
+    /// How what it gets is wrapped.
+    pub(crate) framing: Framing,
 }
 
 /// Makes a session known, so that on return every message to it or its user comes here. One of nobody in
@@ -53,7 +56,7 @@ pub(super) async fn register(
     newcomer: Newcomer,
     latest: Instant,
 ) -> Result<Registration, Refused> {
-    let Newcomer { id, mailbox, address, device, annotations, joins } = newcomer;
+    let Newcomer { id, mailbox, address, device, annotations, joins, framing } = newcomer;
     let user = match principal.authentication {
         Authentication::Token | Authentication::Passcode | Authentication::Unproven => {
             let name = UserName::new(principal.name.clone());
@@ -64,6 +67,7 @@ pub(super) async fn register(
             .map_err(|why| Refused::new(CloseReason::Protocol, why.to_string()))?,
     };
     let attributes = attributes(principal, &node.config.attribute_claims, annotations);
+    let seen = node.config.console.then(|| Box::new(Seen::new(address, device.clone(), framing)));
     let registered = Arc::new(Registered {
         id: id.clone(),
         user: user.clone(),
@@ -72,6 +76,7 @@ pub(super) async fn register(
         heard: Mutex::default(),
         joined: Mutex::new(Joined::new(joins)),
         bells: Bells::default(),
+        seen,
     });
     let limit = node.config.max_user_sessions;
     if let Err(TooMany) = node.users.enter(&registered, limit) {

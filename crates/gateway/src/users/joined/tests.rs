@@ -119,6 +119,7 @@ impl Bench {
             heard: Mutex::default(),
             joined: Mutex::new(Joined::new(true)),
             bells: Bells::default(),
+            seen: None,
         });
         Self { broker, groups, hub, group: GroupName::new("g").unwrap(), ann }
     }
