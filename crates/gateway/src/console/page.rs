@@ -35,6 +35,7 @@ pub(crate) fn page(method: &Method, path: &str) -> Option<Response<Bytes>> {
         "/console/connection.js" => asset!(SCRIPT, "connection.js"),
         "/console/element.js" => asset!(SCRIPT, "element.js"),
         "/console/feed.js" => asset!(SCRIPT, "feed.js"),
+        "/console/row.js" => asset!(SCRIPT, "row.js"),
         "/console/view.js" => asset!(SCRIPT, "view.js"),
         "/console/views.js" => asset!(SCRIPT, "views.js"),
         _ => return None,

@@ -160,3 +160,10 @@ fn a_default_that_cannot_work_is_called_a_default() {
           = gateway.prefetch has its default"#]]
     .assert_eq(&error);
 }
+
+#[test]
+fn a_console_outside_dev_needs_a_role_unless_everything_is_open() {
+    check("[gateway]\nconsole = true", expect![[r#""#]]);
+    loaded("[gateway]\nconsole = true\nconsole_role = 'operator'", "");
+    loaded("[gateway]\nconsole = true\n[access]\nrules = 'open'", "");
+}
