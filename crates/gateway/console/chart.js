@@ -6,6 +6,8 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /** Points that are kept: four minutes, at one each two seconds. */
 const POINTS = 120;
+/** Points that the width stands for at least. */
+const FEWEST = 15;
 const WIDTH = 120;
 const HEIGHT = 28;
 
@@ -41,7 +43,7 @@ export class Chart {
     const most = Math.max(...this.#points);
     this.#value.textContent = this.#text(value);
     this.#most.textContent = `most ${this.#text(most)}`;
-    const step = WIDTH / (POINTS - 1);
+    const step = WIDTH / (Math.max(this.#points.length, FEWEST) - 1);
     const start = WIDTH - step * (this.#points.length - 1);
     const place = (point, n) => {
       const y = HEIGHT - 1 - (most > 0 ? point / most : 0) * (HEIGHT - 3);

@@ -26,7 +26,7 @@ const charts = {
   sent: new Chart("Messages out", perSecond),
   received_bytes: new Chart("Bytes in", (n) => `${bytesText(n)}/s`),
   sent_bytes: new Chart("Bytes out", (n) => `${bytesText(n)}/s`),
-  queued_bytes: new Chart("Waiting to be written", bytesText),
+  queued_bytes: new Chart("Not yet written", bytesText),
 };
 let before = null;
 

@@ -21,7 +21,7 @@ const ARGS = [
 ];
 
 /** The passcode "apple". */
-const HASH = '$2b$04$';
+const HASH = '$2b$04$npib60/0Y7vG7V76ZBtIbOYvNW2ErpoNL8oZzWGC5YJ6TvKbIu7qO';
 
 let browser;
 before(async () => {
@@ -107,14 +107,14 @@ test('what is acknowledged is gone, what is refused comes again, and an answer g
 test('keys change tabs, and the node shows its sessions, what they want, and its rates', async (t) => {
   const { node, page, check } = await setting(t);
   await connect(page, 'ann');
-  await subscribe(page, '/topic/<b>bold</b>');
+  await subscribe(page, '/topic/<b>bold');
   const other = await Session.connect(t, node.url, { connectHeaders: { login: 'bob' } });
   await page.locator('h1').click();
   await page.keyboard.press('2');
   await sessions(page, 2);
   await row(page, 'node-sessions', 'ann').locator('td[data-head=Transport]', { hasText: 'WebSocket' }).waitFor();
   await row(page, 'node-sessions', 'ann').locator('td[data-head=Subscriptions]', { hasText: /^1$/ }).waitFor();
-  await row(page, 'node-destinations', '/topic/<b>bold</b>').waitFor();
+  await row(page, 'node-destinations', '/topic/<b>bold').waitFor();
   assert.equal(await page.locator('#node-destinations b').count(), 0);
   await page.locator('.tile', { hasText: 'Messages in' }).locator('strong', { hasText: '/s' }).waitFor();
   await page.keyboard.press('/');
@@ -171,12 +171,26 @@ for (const colorScheme of ['light', 'dark']) {
   });
 }
 
+test('by SockJS the console speaks as it does by WebSocket', async (t) => {
+  const { node, page, check } = await setting(t);
+  const info = await fetch(`${node.console}ws/info`);
+  if (!info.ok) return t.skip('the node does not speak SockJS');
+  await page.locator('#transport').selectOption('sockjs');
+  assert.equal(await page.locator('#url').inputValue(), node.url.replace(/^ws/, 'http'));
+  await connect(page, 'ann');
+  await subscribe(page, '/topic/a');
+  await send(page, '/topic/a', 'by another way');
+  await message(page, 'by another way').waitFor();
+  await page.getByRole('button', { name: 'Wire frames' }).click();
+  await page.locator('#wire pre', { hasText: 'CONNECTED' }).waitFor();
+  check();
+});
+
 test('where a role is needed the page asks for a login, and forgets it', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'console-'));
   t.after(() => rm(directory, { recursive: true }));
   const file = join(directory, 'users.toml');
-  const { stdout } = await hash('apple');
-  await writeFile(file, `[[users]]\nname = "ann"\nhash = "${stdout.trim()}"\nroles = ["operator"]\n`);
+  await writeFile(file, `[[users]]\nname = "ann"\nhash = "${HASH}"\nroles = ["operator"]\n`);
   const env = { FOOTBRIDGE_GATEWAY__CONSOLE_ROLE: 'operator', FOOTBRIDGE_ACCESS__USERS_FILE: file };
   // What is refused the browser itself reports.
   const { page, check } = await setting(t, { env, mayComplain: (text) => /status of 401/.test(text) });
@@ -191,5 +205,40 @@ test('where a role is needed the page asks for a login, and forgets it', async (
   await sessions(page, 0);
   await page.locator('#log-out').click();
   await page.locator('#entrance').waitFor();
+  check();
+});
+
+test('the picture of the console is of real life', { skip: !process.env.CONSOLE_SCREENSHOT }, async (t) => {
+  const { node, page, check } = await setting(t);
+  await connect(page, 'ann');
+  await subscribe(page, '/topic/prices.*');
+  const names = ['bob', 'carol', 'dave', 'erin', 'frank', 'grace'];
+  const others = await Promise.all(names.map((login) => Session.connect(t, node.url, { connectHeaders: { login } })));
+  for (const other of others) await other.subscribe('/topic/prices.eur');
+  for (const [n, other] of others.entries()) await other.subscribe(n % 2 ? '/topic/news' : '/user/queue/orders');
+  for (const n of [1, 2, 3]) await store(node, 'zoe', '/queue/orders', `order ${n}`);
+  await page.locator('#tab-node').click();
+  // As many points as make a line: one with each answer of the node.
+  let answers = 0;
+  page.on('response', (response) => { answers += Number(response.url().includes('/console/node')); });
+  for (let n = 0; answers < 12; n += 1) {
+    for (let sent = 0; sent < 6 + ((n * 7) % 20); sent += 1) {
+      await others[sent % others.length].publish('/topic/prices.eur', JSON.stringify({ price: 100 + sent }));
+    }
+    const before = answers;
+    while (answers === before) await page.waitForResponse((response) => response.url().includes('/console/node'));
+  }
+  await page.screenshot({ path: process.env.CONSOLE_SCREENSHOT });
+  await page.locator('#tab-inboxes').click();
+  await row(page, 'inboxes-users', 'zoe').getByRole('button').click();
+  await row(page, 'inbox-messages', 'pending').waitFor();
+  await page.screenshot({ path: process.env.CONSOLE_SCREENSHOT.replace('.png', '-inbox.png') });
+  await page.locator('#tab-client').click();
+  await page.screenshot({ path: process.env.CONSOLE_SCREENSHOT.replace('.png', '-client.png') });
+  await page.setViewportSize({ width: 360, height: 740 });
+  await page.locator('#tab-node').click();
+  await page.screenshot({ path: process.env.CONSOLE_SCREENSHOT.replace('.png', '-narrow.png') });
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await page.screenshot({ path: process.env.CONSOLE_SCREENSHOT.replace('.png', '-dark.png') });
   check();
 });
