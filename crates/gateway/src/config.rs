@@ -25,7 +25,7 @@ pub struct Config {
     /// Whether the console is served at `/`.
     pub console: bool,
     /// The role that whoever logs in to the console needs. Without one, written `""`, what the console shows of the
-    /// node is open to whoever reaches it by an address or as localhost.
+    /// node is open to this machine; or to everybody, where everything else is.
     pub console_role: String,
     /// Whose manners the node has where STOMP leaves a choice.
     pub compat: Compat,

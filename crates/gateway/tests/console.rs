@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use gateway::Config;
@@ -61,6 +62,10 @@ fn with_console() -> Config {
 
 /// A node with a console that asks for a login: ann is an operator, bob is none.
 async fn guarded() -> (Node, tempfile::NamedTempFile) {
+    with_users(Config { console_role: "operator".into(), ..with_console() }).await
+}
+
+async fn with_users(config: Config) -> (Node, tempfile::NamedTempFile) {
     let users = tempfile::NamedTempFile::new().unwrap();
     let hash = bcrypt::hash("apple", 4).unwrap();
     let text = format!(
@@ -74,7 +79,6 @@ async fn guarded() -> (Node, tempfile::NamedTempFile) {
     );
     let access: access::Config = toml::from_str(&access).unwrap();
     let broker = broker_embedded::EmbeddedBroker::new(broker_embedded::Config::default());
-    let config = Config { console_role: "operator".into(), ..with_console() };
     let stomp = stomp::Config::default();
     (Node::start_for(access, std::sync::Arc::new(broker), config, stomp).await, users)
 }
@@ -316,4 +320,28 @@ async fn a_login_without_the_role_or_the_passcode_is_refused_and_a_wrong_one_wai
         r#"{"login":"ann","passcode":"apple"}"#,
     );
     assert_eq!(foreign.await.status, 403);
+}
+
+/// The status of a view that is asked for from an address of this machine that is not loopback, if it has one.
+async fn status_from_afar(node: &Node) -> Option<u16> {
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: it only says by which address this machine would.
+    probe.connect("192.0.2.1:9").ok()?;
+    let address = (probe.local_addr().ok()?.ip(), node.address.port()).into();
+    let request =
+        format!("GET /console/node HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let answer = node.http(address, &request).await;
+    answer[9..12].parse().ok()
+}
+
+#[tokio::test]
+async fn without_a_role_other_machines_see_nothing_where_not_everything_is_open() {
+    let everywhere = Config { listen: "0.0.0.0:0".parse().unwrap(), ..with_console() };
+    let (node, _users) = with_users(everywhere.clone()).await;
+    assert!(matches!(status_from_afar(&node).await, None | Some(403)));
+    let near = (Ipv4Addr::LOCALHOST, node.address.port()).into();
+    let request = "GET /console/node HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    assert!(node.http(near, request).await.starts_with("HTTP/1.1 200"));
+    let open = Node::start(everywhere).await;
+    assert!(matches!(status_from_afar(&open).await, None | Some(200)));
 }

@@ -57,7 +57,8 @@ impl Config {
         let between = [
             (self.gateway.console
                 && self.gateway.console_role.is_empty()
-                && self.access.rules != Rules::Open)
+                && role != Role::Dev
+                && (self.access.rules != Rules::Open || self.access.can_authenticate()))
                 .then(|| {
                     let why = "is needed with console = true, for the console shows who is connected and what \
                                waits for users; name a role of those who may see it, such as \"operator\""

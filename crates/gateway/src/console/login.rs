@@ -1,5 +1,5 @@
-//! Who may see the views: whoever logs in as somebody with the role `console_role`, or everybody who calls the
-//! node by an address where there is none.
+//! Who may see the views: whoever logs in as somebody with the role `console_role`. Where there is none, whoever
+//! calls the node by an address, from this machine or where everything else is open, too.
 //!
 //! A login is a random secret in a cookie that no script can read and that no other site's request carries.
 //!
@@ -108,6 +108,11 @@ impl Console {
     pub(super) fn entry(&self, request: &Request) -> Result<Entry, Refusal> {
         if self.node.config.console_role.is_empty() {
             request.check_called_by_address()?;
+            let is_near = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+            if !is_near && !self.node.access.is_open() {
+                let why = "only this machine may see that, or who logs in: gateway.console_role";
+                return Err(Refusal::Forbidden(why.to_owned()));
+            }
             return Ok(Entry::Open);
         }
         let user = secret(request).and_then(|secret| self.logins.find(secret, Instant::now()));

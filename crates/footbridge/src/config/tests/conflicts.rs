@@ -163,9 +163,14 @@ fn a_default_that_cannot_work_is_called_a_default() {
 
 #[test]
 fn a_console_outside_dev_needs_a_role_unless_everything_is_open() {
-    check("[gateway]\nconsole = true", expect![[r#"
+    check(
+        "[gateway]\nconsole = true",
+        expect![[r#"
         gateway.console_role: is needed with console = true, for the console shows who is connected and what waits for users; name a role of those who may see it, such as "operator"
-          = gateway.console_role has its default"#]]);
+          = gateway.console_role has its default"#]],
+    );
     loaded("[gateway]\nconsole = true\nconsole_role = 'operator'", "");
     loaded("[gateway]\nconsole = true\n[access]\nrules = 'open'", "");
+    let dev = "[access]\nrules = 'default'";
+    assert!(load_as(Role::Dev, dev, "", &Role::Dev.defaults()).is_ok());
 }
