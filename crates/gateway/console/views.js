@@ -168,13 +168,28 @@ async function lookAtInboxes(stays) {
     at("inbox-title").textContent = `${open} of ${user}: ${count(one.count.messages, "message")}`;
     put("inbox-messages", table(["Message", "State", "Attempts", "Stored", "Expires in", "Size", ""],
       one.messages.map((row) => [
-        code(row.id), make("span", { class: `state-of ${row.state}` }, row.state), number(row.attempts),
+        code(row.id), make("span", { class: `state-of ${row.status.state}` }, row.status.state), number(row.status.attempts),
         ageText(row.appended), ageText(Date.now(), row.expires_at), bytesText(row.bytes),
         make("button", { type: "button", class: "link", "aria-label": `Drop ${row.id}`,
           onclick: () => purge(user, open, [row.id]) }, "drop"),
       ]), "Nothing waits."),
     ...more(one.next, shown.inboxAfter, (after) => { shown.inboxAfter = after; views.inboxes.now(); }));
     at("inbox-purge").hidden = one.count.messages === 0;
+  }
+}
+
+/** How a message stands, also one that has left its inbox. */
+async function lookAtStatus(submit) {
+  submit.preventDefault();
+  const id = at("status-id").value.trim();
+  try {
+    const { status } = await get("status", { user: shown.inboxUser, path: shown.path, id });
+    at("status-said").textContent = status
+      ? `${status.state} since ${ageText(status.since)}, ${count(status.attempts, "attempt")}`
+      : "Not known here, or no longer.";
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    at("status-said").textContent = error.message;
   }
 }
 
@@ -286,6 +301,7 @@ export async function begin() {
   form("groups", showGroup);
   form("inboxes", showInboxes);
   at("inbox-purge").addEventListener("click", () => purge(shown.inboxUser, shown.path));
+  at("status-form").addEventListener("submit", lookAtStatus);
   at("entrance-form").addEventListener("submit", logIn);
   at("entrance-cancel").addEventListener("click", () => at("entrance").close());
   at("log-out").addEventListener("click", logOut);

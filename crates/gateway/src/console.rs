@@ -130,13 +130,15 @@ impl Console {
             ("group", &Method::GET) => presence_view::group(node, request).await?,
             ("inboxes", &Method::GET) => inbox_view::inboxes(node, request).await?,
             ("inbox", &Method::GET) => inbox_view::inbox(node, request).await?,
+            ("status", &Method::GET) => inbox_view::status(node, request).await?,
             ("purge", &Method::POST) => {
                 request.check_same_page()?;
                 inbox_view::purge(node, request).await?
             }
             ("purge", _) => return Err(Refusal::Method("POST")),
             (
-                "node" | "presence" | "user" | "groups" | "group" | "inboxes" | "inbox" | "about",
+                "node" | "presence" | "user" | "groups" | "group" | "inboxes" | "inbox" | "status"
+                | "about",
                 _,
             ) => {
                 return Err(Refusal::Method("GET"));

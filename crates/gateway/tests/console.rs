@@ -187,12 +187,18 @@ async fn an_inbox_shows_what_waits_and_drops_what_is_unwanted() {
     let path = "/console/inbox?user=ann&path=/queue/news";
     let view = get(&node, path).await;
     let first = &rows(&view, "messages")[0];
-    assert_eq!((&first["state"], &first["attempts"]), (&json!("pending"), &json!(0)));
+    let status = &first["status"];
+    assert_eq!((&status["state"], &status["attempts"]), (&json!("pending"), &json!(0)));
     assert_eq!(first["bytes"], 128 + 3);
 
     let one = json!({ "user": "ann", "path": "/queue/news", "ids": [first["id"]] });
     assert_eq!(post(&node, "/console/purge", &[], &one).await.json["dropped"], 1);
     assert_eq!(get(&node, path).await["count"]["messages"], 1);
+    let id = first["id"].as_str().unwrap();
+    let status = format!("/console/status?user=ann&path=/queue/news&id={id}");
+    assert_eq!(get(&node, &status).await["status"]["state"], "dropped");
+    let unknown = "/console/status?user=ann&path=/queue/news&id=01M8FJEMQ47HJF45CJQ12TF9AJ";
+    assert_eq!(get(&node, unknown).await["status"], Value::Null);
     let all = json!({ "user": "ann", "path": "/queue/news" });
     assert_eq!(post(&node, "/console/purge", &[], &all).await.json["dropped"], 1);
     assert_eq!(get(&node, path).await["count"]["messages"], 0);
@@ -204,7 +210,9 @@ async fn an_inbox_shows_what_waits_and_drops_what_is_unwanted() {
 #[tokio::test]
 async fn a_get_changes_nothing_and_a_post_asks_for_nothing_to_see() {
     let node = Node::start(with_console()).await;
-    for path in ["node", "presence", "user", "groups", "group", "inboxes", "inbox", "about"] {
+    for path in
+        ["node", "presence", "user", "groups", "group", "inboxes", "inbox", "status", "about"]
+    {
         let path = format!("/console/{path}");
         for method in ["POST", "PUT", "DELETE"] {
             assert_eq!(ask(&node, method, &path, &[], "").await.status, 405, "{method} {path}");

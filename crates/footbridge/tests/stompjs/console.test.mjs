@@ -141,8 +141,12 @@ test('an inbox shows what was stored, and what is dropped is gone', async (t) =>
   const stored = row(page, 'inbox-messages', 'pending');
   await stored.waitFor();
   page.on('dialog', (dialog) => dialog.accept());
+  const id = await stored.locator('code').textContent();
   await stored.getByRole('button', { name: /^Drop/ }).click();
   await page.locator('#inbox-messages', { hasText: 'Nothing waits.' }).waitFor();
+  await page.locator('#status-id').fill(id);
+  await page.locator('#status-id').press('Enter');
+  await page.locator('#status-said', { hasText: 'dropped since' }).waitFor();
   await store(node, 'ann', '/queue/news', 'for now');
   await page.locator('#tab-client').click();
   await connect(page, 'ann');

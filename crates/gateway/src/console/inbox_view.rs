@@ -3,7 +3,7 @@
 //! Not here: bodies, which a store hands out to those they are for and to nobody besides.
 
 use bytestring::ByteString;
-use inbox::{Address, Count, Listed, Purge, State};
+use inbox::{Address, Count, Listed, Purge, State, Status};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -58,6 +58,16 @@ pub(super) async fn inbox(node: &Node, request: &Request) -> Result<Value, Refus
     }))
 }
 
+/// How one message stands, also for a while after it has left its inbox; null where that is not known.
+pub(super) async fn status(node: &Node, request: &Request) -> Result<Value, Refusal> {
+    let store = store(node)?.store();
+    let of = address(request.user()?, request.parameter("path"))?;
+    let id = request.parameter("id").parse();
+    let id = id.map_err(|_| Refusal::Malformed("id: no message's id".to_owned()))?;
+    let statuses = store.status(&of, &[id]).await?;
+    Ok(json!({ "status": statuses.into_iter().flatten().next().map(|status| stands(&status)) }))
+}
+
 /// Drops messages of an inbox.
 pub(super) async fn purge(node: &Node, request: &Request) -> Result<Value, Refusal> {
     let inboxes = store(node)?;
@@ -106,7 +116,19 @@ fn counted(count: &Count) -> Value {
 }
 
 fn row(listed: &Listed) -> Value {
-    let state = match listed.status.state {
+    json!({
+        "id": listed.id.to_string(),
+        "sequence": listed.seq,
+        "status": stands(&listed.status),
+        "appended": millis(listed.appended),
+        "deliver_at": listed.deliver_at.map(millis),
+        "expires_at": millis(listed.expires_at),
+        "bytes": listed.cost,
+    })
+}
+
+fn stands(status: &Status) -> Value {
+    let state = match status.state {
         State::Scheduled => "scheduled",
         State::Pending => "pending",
         State::Delivered => "delivered",
@@ -115,15 +137,5 @@ fn row(listed: &Listed) -> Value {
         State::Expired => "expired",
         State::Dropped => "dropped",
     };
-    json!({
-        "id": listed.id.to_string(),
-        "sequence": listed.seq,
-        "state": state,
-        "since": millis(listed.status.since),
-        "attempts": listed.status.attempts,
-        "appended": millis(listed.appended),
-        "deliver_at": listed.deliver_at.map(millis),
-        "expires_at": millis(listed.expires_at),
-        "bytes": listed.cost,
-    })
+    json!({ "state": state, "attempts": status.attempts, "since": millis(status.since) })
 }
