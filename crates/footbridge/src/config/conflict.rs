@@ -54,7 +54,16 @@ impl Config {
         };
         let handler = self.plain.handler(&destinations);
         let handler = handler.map(|handler| destinations.parse(&handler, Verb::Send));
+        let is_console = |path: &str| self.gateway.console && path.starts_with("/console/");
+        let at_console = |section, path: &str| {
+            is_console(path).then(|| {
+                let why = "is below /console/, where the console is; use another".to_owned();
+                conflict(section, "path", why)
+            })
+        };
         let between = [
+            at_console("gateway", &self.gateway.path),
+            at_console("plain", &self.plain.path),
             (self.gateway.console
                 && self.gateway.console_role.is_empty()
                 && role != Role::Dev
