@@ -166,9 +166,9 @@ async function lookAtInboxes(stays) {
   if (one) {
     Object.assign(shown, { path: open });
     at("inbox-title").textContent = `${open} of ${user}: ${count(one.count.messages, "message")}`;
-    put("inbox-messages", table(["Message", "State", "Attempts", "Stored", "Expires in", "Size", ""],
+    put("inbox-messages", table(["Message", "Body", "State", "Attempts", "Stored", "Expires in", "Size", ""],
       one.messages.map((row) => [
-        code(row.id), make("span", { class: `state-of ${row.status.state}` }, row.status.state), number(row.status.attempts),
+        code(row.id), make("code", { class: "cut", title: row.beginning }, row.beginning), make("span", { class: `state-of ${row.status.state}` }, row.status.state), number(row.status.attempts),
         ageText(row.appended), ageText(Date.now(), row.expires_at), bytesText(row.bytes),
         make("button", { type: "button", class: "link", "aria-label": `Drop ${row.id}`,
           onclick: () => purge(user, open, [row.id]) }, "drop"),

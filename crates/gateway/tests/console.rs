@@ -189,7 +189,7 @@ async fn an_inbox_shows_what_waits_and_drops_what_is_unwanted() {
     let first = &rows(&view, "messages")[0];
     let status = &first["status"];
     assert_eq!((&status["state"], &status["attempts"]), (&json!("pending"), &json!(0)));
-    assert_eq!(first["bytes"], 128 + 3);
+    assert_eq!((&first["bytes"], &first["beginning"]), (&json!(128 + 3), &json!("one")));
 
     let one = json!({ "user": "ann", "path": "/queue/news", "ids": [first["id"]] });
     assert_eq!(post(&node, "/console/purge", &[], &one).await.json["dropped"], 1);

@@ -141,7 +141,8 @@ test('an inbox shows what was stored, and what is dropped is gone', async (t) =>
   const stored = row(page, 'inbox-messages', 'pending');
   await stored.waitFor();
   page.on('dialog', (dialog) => dialog.accept());
-  const id = await stored.locator('code').textContent();
+  await stored.locator('td[data-head=Body]', { hasText: 'for later' }).waitFor();
+  const id = await stored.locator('code').first().textContent();
   await stored.getByRole('button', { name: /^Drop/ }).click();
   await page.locator('#inbox-messages', { hasText: 'Nothing waits.' }).waitFor();
   await page.locator('#status-id').fill(id);

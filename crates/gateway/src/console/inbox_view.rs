@@ -1,6 +1,8 @@
 //! What is stored for users.
 //!
-//! Not here: bodies, which a store hands out to those they are for and to nobody besides.
+//! Of bodies only the beginning is shown: a store hands out the rest to those it is for.
+//!
+//! Not here: what a client takes and settles (`inboxes`).
 
 use bytestring::ByteString;
 use inbox::{Address, Count, Listed, Purge, State, Status};
@@ -124,6 +126,7 @@ fn row(listed: &Listed) -> Value {
         "deliver_at": listed.deliver_at.map(millis),
         "expires_at": millis(listed.expires_at),
         "bytes": listed.cost,
+        "beginning": text(&listed.preview),
     })
 }
 
@@ -138,4 +141,28 @@ fn stands(status: &Status) -> Value {
         State::Dropped => "dropped",
     };
     json!({ "state": state, "attempts": status.attempts, "since": millis(status.since) })
+}
+
+/// The beginning of a body as text. A character that it cuts is left out.
+fn text(beginning: &[u8]) -> String {
+    let whole = match std::str::from_utf8(beginning) {
+        Err(error) if error.error_len().is_none() => &beginning[..error.valid_up_to()],
+        _ => beginning,
+    };
+    let rest = if beginning.len() < inbox::PREVIEW { "" } else { "\u{2026}" };
+    format!("{}{rest}", String::from_utf8_lossy(whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_that_is_cut_is_left_out_and_bytes_that_are_none_are_marked() {
+        let long = format!("x{}", "\u{e4}".repeat(inbox::PREVIEW));
+        let cut = text(&long.as_bytes()[..inbox::PREVIEW]);
+        assert!(cut.ends_with("\u{e4}\u{2026}") && !cut.contains('\u{fffd}'), "{cut}");
+        assert_eq!(text(b"short"), "short");
+        assert_eq!(text(&[0xff, b'a']), "\u{fffd}a");
+    }
 }

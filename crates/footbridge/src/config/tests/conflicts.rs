@@ -178,15 +178,21 @@ fn a_console_outside_dev_needs_a_role_unless_everything_is_open() {
 #[test]
 fn nothing_else_is_where_the_console_is() {
     let open = "[access]\nrules = 'open'\n[gateway]\nconsole = true";
-    check(&format!("{open}\npath = '/console/ws'"), expect![[r#"
+    check(
+        &format!("{open}\npath = '/console/ws'"),
+        expect![[r#"
         footbridge.toml:5:1: gateway.path: is below /console/, where the console is; use another
           |
         5 | path = '/console/ws'
-          | ^^^^"#]]);
-    check(&format!("{open}\n[plain]\npath = '/console/plain'"), expect![[r#"
+          | ^^^^"#]],
+    );
+    check(
+        &format!("{open}\n[plain]\npath = '/console/plain'"),
+        expect![[r#"
         footbridge.toml:6:1: plain.path: is below /console/, where the console is; use another
           |
         6 | path = '/console/plain'
-          | ^^^^"#]]);
+          | ^^^^"#]],
+    );
     loaded("[gateway]\npath = '/console/ws'", "");
 }
