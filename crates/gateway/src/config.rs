@@ -26,6 +26,9 @@ pub struct Config {
     pub sockjs: bool,
     /// Whether the console is served at `/`.
     pub console: bool,
+    /// The role that whoever logs in to the console needs. Without one, written `""`, what the console shows of the
+    /// node is open to this machine; or to everybody, where everything else is.
+    pub console_role: String,
     /// Whose manners the node has where STOMP leaves a choice.
     pub compat: Compat,
     /// Most sessions on this node; one more is refused with 503, or an ERROR without WebSocket.
@@ -108,6 +111,7 @@ impl Default for Config {
             origins: Origins::default(),
             sockjs: true,
             console: false,
+            console_role: String::new(),
             compat: Compat::Footbridge,
             max_sessions: 10_000,
             max_user_sessions: 1_000,

@@ -47,7 +47,9 @@ pub(crate) struct Site {
 
 /// The routes of a site, for clients.
 pub(crate) fn routes(site: Arc<Site>) -> Routes {
-    warp::method()
+    let node = &site.node;
+    let console = node.config.console.then(|| console::routes(Arc::clone(node)));
+    let rest = warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
@@ -70,7 +72,11 @@ pub(crate) fn routes(site: Arc<Site>) -> Routes {
                 async move { site.answer(request, &caller).await }
             },
         )
-        .boxed()
+        .boxed();
+    match console {
+        Some(console) => console.or(rest).unify().boxed(),
+        None => rest,
+    }
 }
 
 impl Site {
@@ -179,7 +185,7 @@ fn is_websocket(rest: &str, head: &Head) -> bool {
 }
 
 /// Makes it the last answer on its connection.
-fn only_one(answer: Response<Bytes>) -> Answer {
+pub(crate) fn only_one(answer: Response<Bytes>) -> Answer {
     let mut answer = answer.into_response();
     answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
     answer

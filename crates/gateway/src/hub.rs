@@ -147,6 +147,7 @@ impl Hub {
             }
             let key = subscribers.shapes.entry(shape.clone()).or_default().insert(subscriber());
             drop(subscribers);
+            fan.seats.fetch_add(1, Ordering::Relaxed);
             self.metrics.subscriptions.inc();
             return Seat { fan, shape, key, metrics: Arc::clone(&self.metrics) };
         }
@@ -219,6 +220,22 @@ impl Hub {
                 () = fan.emptied.notified() => fan.emptied.notify_one(),
             }
         }
+    }
+
+    /// What somebody is subscribed to, with how many are, in no order. Waits for no fan-out.
+    pub(crate) fn subscribed(&self) -> Vec<(Destination, usize)> {
+        let fans: Vec<_> = self.fans.lock().values().cloned().collect();
+        let counted =
+            fans.iter().map(|fan| (fan.destination.clone(), fan.seats.load(Ordering::Relaxed)));
+        counted.filter(|(_, seats)| *seats > 0).collect()
+    }
+
+    /// The groups that somebody here is subscribed to, in order.
+    pub(crate) fn groups_here(&self) -> Vec<GroupName> {
+        let mut groups: Vec<_> =
+            self.fans.lock().values().filter_map(|fan| fan.group.clone()).collect();
+        groups.sort_unstable();
+        groups
     }
 
     /// Who is in which group.
@@ -343,6 +360,7 @@ impl Drop for Seat {
         if shapes.is_empty() {
             self.fan.emptied.notify_one();
         }
+        self.fan.seats.fetch_sub(1, Ordering::Relaxed);
         self.metrics.subscriptions.dec();
     }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use broker::{Confirm, Link, MessageId};
 use bytestring::ByteString;
 use cluster::{Content, Dispatcher, Doorbell, Told};
-use inbox::{Address, Appended, Draft, Error};
+use inbox::{Address, Appended, Draft, Error, Inbox, Purge};
 use presence::UserName;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -118,6 +118,19 @@ impl Inboxes {
     /// The destinations at which `user` has something waiting.
     pub(crate) async fn paths(&self, user: &UserName) -> Result<Vec<ByteString>, Error> {
         self.dispatcher.inbox().paths(user).await
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &dyn Inbox {
+        &**self.dispatcher.inbox()
+    }
+
+    /// Drops entries of an inbox, and has their senders told. Says how many.
+    pub(crate) async fn purge(&self, of: &Address, which: &Purge) -> Result<usize, Error> {
+        let purged = self.dispatcher.inbox().purge(of, which).await?;
+        let dropped = purged.changes.len();
+        self.dispatcher.settled(of, purged);
+        Ok(dropped)
     }
 
     /// Takes in what this process is told of messages that it has stored for services.

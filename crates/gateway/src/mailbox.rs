@@ -150,6 +150,11 @@ impl Mailbox {
         self.bytes.load(Ordering::Relaxed) <= self.limit / 2
     }
 
+    /// How many bytes wait to be written, a moment's error apart.
+    pub(crate) fn queued(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Wakes the session to look at its deadlines.
     pub(crate) fn ring(&self) {
         let mut state = self.state.lock();

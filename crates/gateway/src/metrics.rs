@@ -238,6 +238,33 @@ impl Metrics {
         );
     }
 
+    /// What the console computes rates from, by name; what never happened may be left out.
+    pub(crate) fn counted(&self) -> Vec<(&'static str, u64)> {
+        let frames = |command: Command| {
+            self.frames_received.get_or_create(&Received { command: command.as_str() }).get()
+        };
+        let publishes = |outcome: PublishOutcome| {
+            self.publishes.get_or_create(&Published { outcome: outcome.label() }).get()
+        };
+        vec![
+            ("received", frames(Command::Send)),
+            ("sent", self.messages_sent.get()),
+            ("received_bytes", self.received_bytes.get()),
+            ("sent_bytes", self.sent_bytes.get()),
+            ("confirmed", publishes(PublishOutcome::Confirmed)),
+            ("failed", publishes(PublishOutcome::Failed)),
+        ]
+    }
+
+    /// How many sessions ended so far, by reason; none that no session ended for.
+    pub(crate) fn ended(&self) -> Vec<(&'static str, u64)> {
+        let count = |reason: CloseReason| {
+            let reason = reason.label();
+            (reason, self.sessions_closed.get_or_create(&Closed { reason }).get())
+        };
+        CloseReason::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
+    }
+
     pub(crate) fn closed(&self, reason: CloseReason) {
         self.sessions_closed.get_or_create(&Closed { reason: reason.label() }).inc();
     }

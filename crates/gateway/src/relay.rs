@@ -212,6 +212,17 @@ impl Relay {
             }
         };
         self.next_number = self.next_number.max(number.map_or(0, |number| number + 1));
+        self.show_subscriptions();
+    }
+
+    /// Has the console show how many subscriptions there are.
+    fn show_subscriptions(&self) {
+        let Some(seen) = self.registration.registered().seen() else { return };
+        let is_shared = |number| self.shared.iter().any(|shared| shared.number == number);
+        let numbers = self.queues.iter().filter(|queue| queue.is_live()).filter_map(Queue::number);
+        // One to a user's destination is both.
+        let queues = numbers.filter(|number| !is_shared(*number)).count();
+        seen.subscribed(self.shared.len() + self.asked.len() + queues);
     }
 
     /// Ends a subscription. What it has not settled goes back, except what `ack:auto` settles once
@@ -240,6 +251,7 @@ impl Relay {
             self.acknowledging_ended |= queue.is_acknowledged();
             queue.leave()
         });
+        self.show_subscriptions();
         Ok(kept.filter(|_| unwanted).map(|name| {
             let node = Arc::clone(&self.node);
             let delete = async move { Ok(node.broker.delete(&Destination::Queue(name)).await?) };
@@ -278,6 +290,7 @@ impl Relay {
             }
             _ => true,
         });
+        self.show_subscriptions();
         ended
     }
 

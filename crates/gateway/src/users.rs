@@ -15,6 +15,7 @@
 mod entering;
 mod joined;
 mod registration;
+mod seen;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub(crate) use self::entering::enter;
 use self::joined::Joined;
 pub(crate) use self::joined::join_all;
 pub(crate) use self::registration::{Newcomer, Registration};
+pub(crate) use self::seen::Seen;
 use crate::inboxes::Bells;
 use crate::mailbox::{Closing, Mailbox, Push};
 use crate::message_frame::{Shape, encode};
@@ -73,6 +75,8 @@ pub(crate) struct Registered {
     joined: Mutex<Joined>,
     /// What rings when something comes into its inboxes.
     bells: Bells,
+    /// What the console shows of it; none where there is no console.
+    seen: Option<Box<Seen>>,
 }
 
 struct Heard {
@@ -188,6 +192,11 @@ impl Users {
         }
     }
 
+    /// All sessions of this node, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Registered>> {
+        self.here.lock().by_id.values().cloned().collect()
+    }
+
     /// The sessions of `user` on this node.
     pub(crate) fn of_user(&self, user: &UserName) -> SmallVec<[Arc<Registered>; 1]> {
         self.here.lock().by_user.get(user).cloned().unwrap_or_default()
@@ -240,7 +249,7 @@ impl Registered {
         let (attributes, heard) = (Attributes::new(), Mutex::default());
         let joined = Mutex::new(Joined::BySubscribing);
         let bells = Bells::default();
-        Arc::new(Self { id, user, attributes, mailbox, heard, joined, bells })
+        Arc::new(Self { id, user, attributes, mailbox, heard, joined, bells, seen: None })
     }
 
     pub(crate) fn id(&self) -> &SessionId {
@@ -258,6 +267,11 @@ impl Registered {
     /// Whether it is of nobody in particular, who does not come back.
     pub(crate) fn is_nobodys(&self) -> bool {
         self.user.as_str() == self.id.as_str()
+    }
+
+    /// What the console shows of it, where there is a console.
+    pub(crate) fn seen(&self) -> Option<&Seen> {
+        self.seen.as_deref()
     }
 
     pub(crate) fn bells(&self) -> &Bells {

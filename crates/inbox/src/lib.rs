@@ -48,4 +48,4 @@ pub use self::error::Error;
 pub use self::inbox::{Advanced, Appended, Count, Inbox, Purge, Settled, Settlement, Take, Taken};
 #[cfg(feature = "redis")]
 pub use self::redis::{Durability, RedisInbox};
-pub use self::status::{Change, Listed, State, Status};
+pub use self::status::{Change, Listed, PREVIEW, State, Status};

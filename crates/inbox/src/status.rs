@@ -2,8 +2,12 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use presence::Boot;
 use ulid::Ulid;
+
+/// How much of a body is in a list, in bytes.
+pub const PREVIEW: usize = 256;
 
 /// How an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +73,8 @@ pub struct Listed {
     pub expires_at: SystemTime,
     /// What it counts, in bytes.
     pub cost: u64,
+    /// The beginning of its body, at most [`PREVIEW`] bytes: enough to see what it is.
+    pub preview: Bytes,
     /// How it stands.
     pub status: Status,
 }

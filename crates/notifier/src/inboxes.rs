@@ -185,7 +185,7 @@ fn ids(texts: &[String]) -> Result<Vec<Ulid>, Refusal> {
 }
 
 fn waiting(listed: Listed) -> Waiting {
-    let Listed { id, seq, appended, deliver_at, expires_at, cost, status } = listed;
+    let Listed { id, seq, appended, deliver_at, expires_at, cost, status, preview: _ } = listed;
     Waiting {
         message_id: id.to_string(),
         sequence: seq.unwrap_or_default(),

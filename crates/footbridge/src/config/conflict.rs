@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use access::rules::Config as Rules;
 use broker::destination::Verb;
 use broker::{Destination, Destinations};
 use inbox::Store;
@@ -55,7 +56,26 @@ impl Config {
         };
         let handler = self.plain.handler(&destinations);
         let handler = handler.map(|handler| destinations.parse(&handler, Verb::Send));
+        let is_console = |path: &str| self.gateway.console && path.starts_with("/console/");
+        let at_console = |section, path: &str| {
+            is_console(path).then(|| {
+                let why = "is below /console/, where the console is; use another".to_owned();
+                conflict(section, "path", why)
+            })
+        };
         let between = [
+            at_console("gateway", &self.gateway.path),
+            at_console("plain", &self.plain.path),
+            (self.gateway.console
+                && self.gateway.console_role.is_empty()
+                && role != Role::Dev
+                && (self.access.rules != Rules::Open || self.access.can_authenticate()))
+                .then(|| {
+                    let why = "is needed with console = true, for the console shows who is connected and what \
+                               waits for users; name a role of those who may see it, such as \"operator\""
+                        .to_owned();
+                    conflict("gateway", "console_role", why)
+                }),
             (self.plain.path == self.gateway.path).then(|| {
                 let why = "is gateway.path, where STOMP is spoken; use another, or \"\"".to_owned();
                 conflict("plain", "path", why)

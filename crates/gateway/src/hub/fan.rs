@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use broker::{Destination, Message, SubscribeError};
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub(super) struct Fan {
     pub(super) group: Option<GroupName>,
     /// Held for a whole fan-out; never while `fans` is.
     pub(super) subscribers: Mutex<Subscribers>,
+    /// How many subscribers there are, for who only looks and should not wait for a fan-out.
+    pub(super) seats: AtomicUsize,
     /// Whether the broker's subscription is live; `None` until it is known.
     pub(super) live: watch::Sender<Option<Result<(), SubscribeError>>>,
     /// Notified when the last subscriber leaves.
@@ -57,6 +60,7 @@ impl Fan {
             destination,
             group,
             subscribers: Mutex::default(),
+            seats: AtomicUsize::new(0),
             live: watch::Sender::new(None),
             emptied: Notify::new(),
         }

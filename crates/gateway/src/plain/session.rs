@@ -96,6 +96,7 @@ impl<T: Transport> PlainSession<T> {
             device,
             annotations: Attributes::from_iter([(ATTRIBUTE.to_owned(), true.into())]),
             joins: Some(shape.clone()),
+            framing: shape.framing,
         };
         let shown = shown.map(|shown| *shown).unwrap_or_default();
         let enter = Entered::enter(Arc::clone(&node), newcomer, shown, shape, now);

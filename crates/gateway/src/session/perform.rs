@@ -51,6 +51,7 @@ impl<T: Transport> Session<T> {
                     device: std::mem::take(&mut self.arrival.device),
                     annotations: Attributes::new(),
                     joins: None,
+                    framing: self.transport.framing(),
                 };
                 self.in_hand = Some(Box::pin(async move {
                     Performed::Connected(users::enter(&node, newcomer, shown, connect_by).await)

@@ -12,13 +12,14 @@ use stomp::Title;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::{Joined, Registered, TooMany};
+use super::{Joined, Registered, Seen, TooMany};
 use crate::close::CloseReason;
 use crate::inboxes::Bells;
 use crate::mailbox::Mailbox;
 use crate::message_frame::Shape;
 use crate::node::Node;
 use crate::relay::Refused;
+use crate::transport::Framing;
 
 /// How long until this node says again how it is.
 const RETRY: Duration = Duration::from_millis(500);
@@ -41,6 +42,8 @@ pub(crate) struct Newcomer {
     pub(crate) annotations: Attributes,
     /// How it gets what is sent to its groups, if it is in them without asking.
     pub(crate) joins: Option<Shape>,
+    /// How what it gets is wrapped.
+    pub(crate) framing: Framing,
 }
 
 /// Makes a session known, so that on return every message to it or its user comes here. One of nobody in
@@ -54,7 +57,7 @@ pub(super) async fn register(
     newcomer: Newcomer,
     latest: Instant,
 ) -> Result<Registration, Refused> {
-    let Newcomer { id, mailbox, address, device, annotations, joins } = newcomer;
+    let Newcomer { id, mailbox, address, device, annotations, joins, framing } = newcomer;
     let user = match principal.authentication {
         Authentication::Token | Authentication::Passcode | Authentication::Unproven => {
             let name = UserName::new(principal.name.clone());
@@ -65,6 +68,7 @@ pub(super) async fn register(
             .map_err(|why| Refused::new(CloseReason::Protocol, why.to_string()))?,
     };
     let attributes = attributes(principal, &node.config.attribute_claims, annotations);
+    let seen = node.config.console.then(|| Box::new(Seen::new(address, device.clone(), framing)));
     let registered = Arc::new(Registered {
         id: id.clone(),
         user: user.clone(),
@@ -73,6 +77,7 @@ pub(super) async fn register(
         heard: Mutex::default(),
         joined: Mutex::new(Joined::new(joins)),
         bells: Bells::default(),
+        seen,
     });
     let limit = node.config.max_user_sessions;
     if let Err(TooMany) = node.users.enter(&registered, limit) {

@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime};
 use presence::PageRequest;
 
 use super::{append, bodies, draft, fill, inbox_of, place, states, take, take_some, user};
-use crate::{Address, Config, Draft, Inbox, Purge, Settlement, State};
+use crate::{Address, Config, Draft, Inbox, PREVIEW, Purge, Settlement, State};
 
 /// First what has its place, then what is scheduled, by its time.
 pub async fn everything_is_on_one_page<S: Inbox>(make: impl AsyncFn(Config) -> S) {
     let store = make(Config::default()).await;
     let ann = inbox_of("ann");
     let later = |seconds| Some(SystemTime::now() + Duration::from_secs(seconds));
-    let last = Draft { deliver_at: later(200), ..draft("last") };
+    let long = "x".repeat(PREVIEW + 1);
+    let headers = vec![("a".into(), "b".into()), ("c".into(), "".into())];
+    let last = Draft { deliver_at: later(200), headers, ..draft(&long) };
     let late = Draft { deliver_at: later(100), ..draft("late") };
     for draft in [&last, &late] {
         append(&store, &ann, draft).await;
@@ -42,6 +44,9 @@ pub async fn everything_is_on_one_page<S: Inbox>(make: impl AsyncFn(Config) -> S
         assert!(listed[3].deliver_at.is_some() && listed[0].deliver_at.is_none());
         assert!(listed.iter().all(|listed| listed.expires_at > SystemTime::now()));
         assert_eq!(listed[0].cost, placed[0].cost());
+        let previews: Vec<_> = listed.iter().map(|listed| &*listed.preview).collect();
+        let wanted = [&b"1"[..], b"2", b"3", b"late", &long.as_bytes()[..PREVIEW]];
+        assert_eq!(previews, wanted);
     }
 }
 

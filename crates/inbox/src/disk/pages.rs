@@ -129,6 +129,7 @@ fn listed(record: &Record, seq: Option<u64>, status: Status) -> Listed {
         deliver_at: (record.deliver > 0).then(|| time(record.deliver)),
         expires_at: time(record.expires),
         cost: record.cost,
+        preview: record.preview(),
         status,
     }
 }

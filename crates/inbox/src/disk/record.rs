@@ -7,7 +7,7 @@ use prost::Message;
 use ulid::Ulid;
 
 use super::time;
-use crate::{Change, Draft, Entry, State, Status};
+use crate::{Change, Draft, Entry, PREVIEW, State, Status};
 
 /// What an entry is, from its append to its end.
 #[derive(Clone, PartialEq, Message)]
@@ -111,6 +111,11 @@ const ENDS: [(u32, State); 4] =
     [(1, State::Acked), (2, State::Failed), (3, State::Expired), (4, State::Dropped)];
 
 impl Record {
+    /// The beginning of the body. A copy, for a part would keep the whole in memory.
+    pub(super) fn preview(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.body[..self.body.len().min(PREVIEW)])
+    }
+
     pub(super) fn new(draft: &Draft, now: u64, expires: u64, deliver: u64) -> Self {
         let header = |(name, value): &(ByteString, ByteString)| Header {
             name: name.to_string(),

@@ -8,7 +8,7 @@ use super::keys::SHARDS;
 use super::reply::{Reply, millis, unreadable};
 use super::script::Lua;
 use super::stored::state;
-use crate::{Address, Error, Listed, Status};
+use crate::{Address, Error, Listed, PREVIEW, Status};
 
 /// Where a page of an inbox begins.
 struct Place {
@@ -52,7 +52,7 @@ pub(super) async fn list(
     let limit = page.limit.clamp(1, MAX_PAGE);
     let place = Place::of(page);
     let mut ask = store.call(Lua::List, of);
-    ask.arg(place.line).arg(place.scheduled.0).arg(place.scheduled.1).arg(limit);
+    ask.arg(place.line).arg(place.scheduled.0).arg(place.scheduled.1).arg(limit).arg(PREVIEW);
     let answer: Value = store.link.ask_one(ask).await?;
     let mut answer = Reply::of(answer)?;
     let mut items = Vec::new();
@@ -70,7 +70,7 @@ fn listed(answer: &mut Reply) -> Result<Listed, Error> {
     let (appended, deliver_at) = (answer.time()?, answer.time_or_none()?);
     let (expires_at, cost) = (answer.time()?, answer.number()?);
     let state = state(&answer.bytes()?).ok_or_else(|| unreadable("a state"))?;
-    let (attempts, since) = (answer.small()?, answer.time()?);
+    let (attempts, since, preview) = (answer.small()?, answer.time()?, answer.bytes()?);
     Ok(Listed {
         id,
         seq: Some(seq).filter(|seq| *seq > 0),
@@ -78,6 +78,7 @@ fn listed(answer: &mut Reply) -> Result<Listed, Error> {
         deliver_at,
         expires_at,
         cost,
+        preview,
         status: Status { state, attempts, since },
     })
 }

@@ -209,3 +209,39 @@ fn a_default_that_cannot_work_is_called_a_default() {
           = gateway.prefetch has its default"#]]
     .assert_eq(&error);
 }
+
+#[test]
+fn a_console_outside_dev_needs_a_role_unless_everything_is_open() {
+    check(
+        "[gateway]\nconsole = true",
+        expect![[r#"
+        gateway.console_role: is needed with console = true, for the console shows who is connected and what waits for users; name a role of those who may see it, such as "operator"
+          = gateway.console_role has its default"#]],
+    );
+    loaded("[gateway]\nconsole = true\nconsole_role = 'operator'", "");
+    loaded("[gateway]\nconsole = true\n[access]\nrules = 'open'", "");
+    let dev = "[access]\nrules = 'default'";
+    assert!(load_as(Role::Dev, dev, "", &Role::Dev.defaults()).is_ok());
+}
+
+#[test]
+fn nothing_else_is_where_the_console_is() {
+    let open = "[access]\nrules = 'open'\n[gateway]\nconsole = true";
+    check(
+        &format!("{open}\npath = '/console/ws'"),
+        expect![[r#"
+        footbridge.toml:5:1: gateway.path: is below /console/, where the console is; use another
+          |
+        5 | path = '/console/ws'
+          | ^^^^"#]],
+    );
+    check(
+        &format!("{open}\n[plain]\npath = '/console/plain'"),
+        expect![[r#"
+        footbridge.toml:6:1: plain.path: is below /console/, where the console is; use another
+          |
+        6 | path = '/console/plain'
+          | ^^^^"#]],
+    );
+    loaded("[gateway]\npath = '/console/ws'", "");
+}

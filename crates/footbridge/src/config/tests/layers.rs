@@ -32,8 +32,8 @@ fn a_variable_says_the_same_as_a_line_of_the_file() {
         ("FOOTBRIDGE_GATEWAY__LINGER=5s", "[gateway]\nlinger = '5s'"),
         ("FOOTBRIDGE_GATEWAY__MAILBOX=65536", "[gateway]\nmailbox = 65536"),
         ("FOOTBRIDGE_GATEWAY__MAILBOX=64 KiB", "[gateway]\nmailbox = 65536"),
-        ("FOOTBRIDGE_GATEWAY__CONSOLE=true", "[gateway]\nconsole = true"),
-        ("footbridge_Gateway__Console=true", "[gateway]\nconsole = true"),
+        ("FOOTBRIDGE_GATEWAY__NACK_REQUEUE=false", "[gateway]\nnack_requeue = false"),
+        ("footbridge_Gateway__Nack_Requeue=false", "[gateway]\nnack_requeue = false"),
         ("FOOTBRIDGE_LOG__LEVEL=3", "[log]\nlevel = '3'"),
         ("FOOTBRIDGE_GATEWAY__PATH=/a=b", "[gateway]\npath = '/a=b'"),
         (

@@ -45,7 +45,7 @@ fn a_variable_is_named_in_its_mistake() {
         expect![[r#"
             FOOTBRIDGE_GATEWAY__LISEN: there is no key `lisen` in [gateway]
               = did you mean FOOTBRIDGE_GATEWAY__LISTEN?
-              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice"#]],
+              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, console_role, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice"#]],
     );
     check_with(
         "",
@@ -60,7 +60,7 @@ fn a_variable_is_named_in_its_mistake() {
         "FOOTBRIDGE_GATEWAY__LISTEN__PORT=80",
         expect![[r#"
             FOOTBRIDGE_GATEWAY__LISTEN__PORT: there is no key `listen__PORT` in [gateway]
-              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice"#]],
+              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, console_role, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice"#]],
     );
     check_with(
         "",
@@ -100,7 +100,7 @@ fn several_mistakes_are_told_at_once() {
             2 | prefech = 1
               | ^^^^^^^
               = did you mean `prefetch`?
-              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice
+              = the keys of [gateway] are listen, stomp_listen, path, origins, sockjs, console, console_role, compat, max_sessions, max_user_sessions, attribute_claims, max_handshakes, request_timeout, mailbox, send_timeout, linger, prefetch, max_prefetch, max_own_queues, ack_scope, nack_requeue, ack_timeout, max_unconfirmed, max_unconfirmed_bytes, drain, drain_notice
 
             footbridge.toml:3:10: gateway.linger: invalid type: integer `5`, expected a duration
               |

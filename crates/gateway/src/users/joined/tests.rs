@@ -120,6 +120,7 @@ impl Bench {
             heard: Mutex::default(),
             joined: Mutex::new(Joined::new(Some(Shape::plain(Framing::Plain)))),
             bells: Bells::default(),
+            seen: None,
         });
         Self { broker, groups, hub, group: GroupName::new("g").unwrap(), ann }
     }
