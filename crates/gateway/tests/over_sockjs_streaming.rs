@@ -12,8 +12,6 @@ mod compat;
 mod groups;
 #[path = "inboxes.rs"]
 mod inboxes;
-#[path = "outages.rs"]
-mod outages;
 #[path = "queues.rs"]
 mod queues;
 #[path = "replies.rs"]

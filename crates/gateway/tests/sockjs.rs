@@ -160,6 +160,32 @@ async fn a_body_that_is_no_text_becomes_some_and_its_length_is_that() {
 }
 
 #[tokio::test]
+async fn the_heart_beats_of_sockjs_end_where_stomp_has_its_own() {
+    let heartbeat = Duration::from_millis(100);
+    let node = Node::start_with_sockjs(sockjs::Config { heartbeat, ..Default::default() }).await;
+    for (agreed, session) in [("0,0", "none"), ("0,10000", "some")] {
+        let mut socket = TcpStream::connect(node.address).await.unwrap();
+        next(&mut socket, &format!("POST /ws/0/{session}/xhr_streaming"), "").await;
+        let connect = CONNECT.replace("0,0", agreed);
+        assert_eq!(send(&node, session, "", &connect).await, 204);
+        let mut seen = String::new();
+        while !seen.contains("user-name") {
+            seen.push(timeout(socket.read_u8()).await.unwrap().into());
+        }
+        let after = seen.len();
+        let reading = async {
+            // The rest of CONNECTED, and what comes after it.
+            while seen[after..].matches("\nh\n").count() < 3 {
+                seen.push(socket.read_u8().await.unwrap().into());
+            }
+        };
+        let patience = if agreed == "0,0" { Duration::from_secs(30) } else { 8 * heartbeat };
+        let beats = tokio::time::timeout(patience, reading).await.is_ok();
+        assert_eq!(beats, agreed == "0,0", "{session}: {}", &seen[after..]);
+    }
+}
+
+#[tokio::test]
 async fn a_full_node_says_so_and_ids_of_one_node_are_bounded() {
     let node = Node::start(Config { max_sessions: 1, ..config() }).await;
     assert_eq!(poll(&node, "a", "").await, "o\n");

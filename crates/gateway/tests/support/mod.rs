@@ -71,6 +71,7 @@ struct Whole {
     store: Option<Arc<dyn Inbox>>,
     stomp: stomp::Config,
     plain: plain::Config,
+    sockjs: ::sockjs::Config,
 }
 
 impl Default for Whole {
@@ -82,6 +83,7 @@ impl Default for Whole {
             store: None,
             stomp: stomp::Config::default(),
             plain: plain::Config::default(),
+            sockjs: ::sockjs::Config::default(),
         }
     }
 }
@@ -98,6 +100,14 @@ impl Node {
     pub(crate) async fn start(config: Config) -> Self {
         let stomp = stomp::Config { max_frames_per_second: 0, ..stomp::Config::default() };
         Self::start_with(config, stomp).await
+    }
+
+    pub(crate) async fn start_with_sockjs(sockjs: ::sockjs::Config) -> Self {
+        let groups = |presence: Arc<MemoryPresence>| -> Arc<dyn Groups> { presence };
+        let broker = Arc::new(EmbeddedBroker::new(broker_embedded::Config::default()));
+        let access = access::Config { rules: Rules::Open, ..access::Config::default() };
+        let whole = Whole { access, sockjs, ..Whole::default() };
+        Self::start_whole(groups, Arc::new(application::NoApplication), broker, whole).await
     }
 
     pub(crate) async fn start_with(config: Config, stomp: stomp::Config) -> Self {
@@ -206,7 +216,7 @@ impl Node {
         broker: Arc<dyn Broker>,
         whole: Whole,
     ) -> Self {
-        let Whole { access, config, inboxes, store, stomp, plain } = whole;
+        let Whole { access, config, inboxes, store, stomp, plain, sockjs } = whole;
         let destinations = Destinations::default();
         let presence = Arc::new(MemoryPresence::new(&PresenceConfig::default(), Boot::generate()));
         let nodes = Arc::new(Nodes::alone(broker.clone(), presence.clone(), ANNOUNCER));
@@ -229,7 +239,7 @@ impl Node {
             config,
             stomp,
             websocket: websocket::Config::default(),
-            sockjs: ::sockjs::Config::default(),
+            sockjs,
             plain,
             access: Arc::new(Access::start(&access, &destinations).unwrap()),
             destinations,
