@@ -6,11 +6,14 @@ mod support;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use access::token::Signer;
+use async_trait::async_trait;
 use broker_embedded::EmbeddedBroker;
 use gateway::Config;
+use presence::{Boot, Claim, MemoryPresence, Owners, SessionName, Unavailable};
 use serde_json::{Map, json};
 use support::{Node, config, timeout};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -183,6 +186,65 @@ async fn the_heart_beats_of_sockjs_end_where_stomp_has_its_own() {
         let beats = tokio::time::timeout(patience, reading).await.is_ok();
         assert_eq!(beats, agreed == "0,0", "{session}: {}", &seen[after..]);
     }
+}
+
+/// A store of who has which session, which can go away.
+struct Leaving {
+    store: MemoryPresence,
+    is_away: AtomicBool,
+}
+
+impl Leaving {
+    fn there(&self) -> Result<&MemoryPresence, Unavailable> {
+        let is_away = self.is_away.load(Ordering::Relaxed);
+        if is_away { Err(Unavailable("away".into())) } else { Ok(&self.store) }
+    }
+}
+
+#[async_trait]
+impl Owners for Leaving {
+    async fn claim(
+        &self,
+        session: &SessionName,
+        boot: Boot,
+        lifetime: Duration,
+    ) -> Result<Claim, Unavailable> {
+        self.there()?.claim(session, boot, lifetime).await
+    }
+
+    async fn owner(&self, session: &SessionName) -> Result<Option<Boot>, Unavailable> {
+        self.there()?.owner(session).await
+    }
+
+    async fn keep(
+        &self,
+        sessions: &[SessionName],
+        boot: Boot,
+        lifetime: Duration,
+    ) -> Result<Vec<SessionName>, Unavailable> {
+        self.there()?.keep(sessions, boot, lifetime).await
+    }
+
+    async fn release(&self, sessions: &[SessionName], boot: Boot) -> Result<(), Unavailable> {
+        self.there()?.release(sessions, boot).await
+    }
+}
+
+#[tokio::test]
+async fn with_the_store_away_sessions_go_on_and_new_ones_are_told_to_wait() {
+    let store = MemoryPresence::new(&Default::default(), Boot::generate());
+    let owners = Arc::new(Leaving { store, is_away: AtomicBool::new(false) });
+    let node = Node::start_with_owners(owners.clone()).await;
+    assert_eq!(poll(&node, "a", "").await, "o\n");
+    owners.is_away.store(true, Ordering::Relaxed);
+    assert_eq!(send(&node, "a", "", CONNECT).await, 204);
+    assert!(poll(&node, "a", "").await.contains("CONNECTED"));
+    for line in ["POST /ws/0/b/xhr", "POST /ws/0/b/xhr_send"] {
+        let (status, text) = ask(&node, line, "", &array("x")).await;
+        assert!(status == 503 && text.contains("try again"), "{line}: {status} {text}");
+    }
+    owners.is_away.store(false, Ordering::Relaxed);
+    assert_eq!(poll(&node, "b", "").await, "o\n");
 }
 
 #[tokio::test]

@@ -22,7 +22,9 @@ use cluster::{Dispatcher, DispatcherParts, Nodes, Router};
 use futures_util::{SinkExt, StreamExt};
 use gateway::{Config, Gateway, Parts, application, plain};
 use inbox::{DiskInbox, Durable, Inbox};
-use presence::{Boot, Config as PresenceConfig, Groups, MemoryPresence, Presence, SessionId};
+use presence::{
+    Boot, Config as PresenceConfig, Groups, MemoryPresence, Owners, Presence, SessionId,
+};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use stomp::{Command, Decoder, Frame, Limits, Version, header};
@@ -72,6 +74,8 @@ struct Whole {
     stomp: stomp::Config,
     plain: plain::Config,
     sockjs: ::sockjs::Config,
+    /// Those of presence if there are none.
+    owners: Option<Arc<dyn Owners>>,
 }
 
 impl Default for Whole {
@@ -84,6 +88,7 @@ impl Default for Whole {
             stomp: stomp::Config::default(),
             plain: plain::Config::default(),
             sockjs: ::sockjs::Config::default(),
+            owners: None,
         }
     }
 }
@@ -102,11 +107,20 @@ impl Node {
         Self::start_with(config, stomp).await
     }
 
+    /// A node of which `owners` say which sessions it has.
+    pub(crate) async fn start_with_owners(owners: Arc<dyn Owners>) -> Self {
+        Self::start_open(Whole { owners: Some(owners), ..Whole::default() }).await
+    }
+
     pub(crate) async fn start_with_sockjs(sockjs: ::sockjs::Config) -> Self {
+        Self::start_open(Whole { sockjs, ..Whole::default() }).await
+    }
+
+    async fn start_open(whole: Whole) -> Self {
         let groups = |presence: Arc<MemoryPresence>| -> Arc<dyn Groups> { presence };
         let broker = Arc::new(EmbeddedBroker::new(broker_embedded::Config::default()));
         let access = access::Config { rules: Rules::Open, ..access::Config::default() };
-        let whole = Whole { access, sockjs, ..Whole::default() };
+        let whole = Whole { access, ..whole };
         Self::start_whole(groups, Arc::new(application::NoApplication), broker, whole).await
     }
 
@@ -216,7 +230,7 @@ impl Node {
         broker: Arc<dyn Broker>,
         whole: Whole,
     ) -> Self {
-        let Whole { access, config, inboxes, store, stomp, plain, sockjs } = whole;
+        let Whole { access, config, inboxes, store, stomp, plain, sockjs, owners } = whole;
         let destinations = Destinations::default();
         let presence = Arc::new(MemoryPresence::new(&PresenceConfig::default(), Boot::generate()));
         let nodes = Arc::new(Nodes::alone(broker.clone(), presence.clone(), ANNOUNCER));
@@ -235,7 +249,7 @@ impl Node {
         });
         let gateway = Gateway::bind(Parts {
             cluster: gateway::peers::Config::default(),
-            owners: presence.clone(),
+            owners: owners.unwrap_or_else(|| presence.clone()),
             config,
             stomp,
             websocket: websocket::Config::default(),
