@@ -1,6 +1,7 @@
 // Two gateways behind HAProxy, which sends each request to the next one: stock sockjs-client without sticky sessions.
 
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -28,7 +29,9 @@ before(async () => {
   await writeFile(join(directory, 'haproxy.cfg'), configuration(address, cluster.gateways));
   // It says nothing once it is there.
   balancer = new Process();
-  await balancer.spawn('haproxy', ['-db', '-f', join(directory, 'haproxy.cfg')], []);
+  // Debian has it where only root looks.
+  const haproxy = existsSync('/usr/sbin/haproxy') ? '/usr/sbin/haproxy' : 'haproxy';
+  await balancer.spawn(haproxy, ['-db', '-f', join(directory, 'haproxy.cfg')], []);
   await reachable();
 });
 after(async () => {
