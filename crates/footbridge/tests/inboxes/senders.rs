@@ -1,6 +1,8 @@
 //! Who may send what is durable, and from where: to everybody, by AMQP, and watched at another notifier.
 
-use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use proto::v1::notifications_client::NotificationsClient;
@@ -146,6 +148,7 @@ impl Application {
     async fn of(uri: &str) -> Self {
         let connection = Connection::connect(uri, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
         let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap();
         Self { _connection: connection, channel, answers: queue.name().clone() }
@@ -159,15 +162,25 @@ impl Application {
         }
         let properties =
             BasicProperties::default().with_headers(table).with_reply_to(self.answers.clone());
-        let options = BasicPublishOptions::default();
-        let publish = self.channel.basic_publish(
-            "footbridge.to".into(),
-            key.into(),
-            options,
-            body.as_bytes(),
-            properties,
-        );
-        publish.await.unwrap();
+        // Nobody may have come for it yet: what a notifier takes from is there soon after the notifier is.
+        let published = async {
+            loop {
+                let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+                let publish = self.channel.basic_publish(
+                    "footbridge.to".into(),
+                    key.into(),
+                    options,
+                    body.as_bytes(),
+                    properties.clone(),
+                );
+                let confirmed = publish.await.unwrap().await.unwrap();
+                if confirmed.take_message().is_none() {
+                    return;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        timeout(PATIENCE, published).await.expect("somebody to take it");
         let answered = async {
             loop {
                 let options = BasicGetOptions { no_ack: true };
