@@ -1,16 +1,21 @@
 //! Requests of clients that mean harm, or know no better.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use bytesize::ByteSize;
-use sockjs::{Answer, Config, Connection, Endpoint, Found, Head, Over, Request, Service};
+use http_body_util::BodyExt;
+use sockjs::{
+    Answer, Body, Config, Connection, Endpoint, Found, Head, Hold, Over, Request, Service,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Barrier, mpsc};
-use warp::http::StatusCode;
+use warp::http::{HeaderMap, Method, StatusCode};
 use warp::reply::Reply;
 use websocket::Origins;
 
@@ -323,4 +328,40 @@ async fn two_that_open_at_once_share_the_last_place_and_the_id_is_kept() {
     assert!(one.0 == 200 && other.0 == 200, "{one:?} {other:?}");
     assert!(timeout(connections.recv()).await.is_some());
     assert!(given_up.try_recv().is_err(), "the id of a session that is here was given up");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_holds_its_connection_no_longer_than_the_session_lasts() {
+    let (sender, mut connections) = mpsc::unbounded_channel();
+    let service = Arc::new(Handing(sender));
+    let websocket = websocket::Config::default();
+    let endpoint = Endpoint::new(Config::default(), websocket, Origins::default(), service);
+    let place = Arc::new(());
+    let ask = async |path: &str| {
+        let taken = Arc::clone(&place);
+        let head = Head {
+            method: Method::POST,
+            path: path.to_owned(),
+            query: String::new(),
+            headers: HeaderMap::new(),
+            peer: Ipv4Addr::LOCALHOST.into(),
+        };
+        let body = Body::whole(Bytes::new());
+        let hold: Hold = Box::new(move || Box::new(taken));
+        endpoint
+            .answer(Request { head, body, upgrade: None, is_forwarded: false, hold: Some(hold) })
+            .await
+    };
+    let is_held = || Arc::strong_count(&place) > 1;
+    let _stalled = ask("/0/a/xhr_streaming").await;
+    assert!(is_held());
+    let connection = timeout(connections.recv()).await.unwrap();
+    drop(connection);
+    assert!(!is_held(), "it is held for a session that is over");
+    let _refused = ask("/0/a/xhr").await;
+    assert!(!is_held(), "it is held to say that another request receives");
+    let mut polling = ask("/0/b/xhr").await;
+    assert!(is_held());
+    timeout(polling.body_mut().frame()).await.unwrap().unwrap();
+    assert!(!is_held(), "it is held although there is nothing more to wait for");
 }
