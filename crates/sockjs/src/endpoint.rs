@@ -153,10 +153,14 @@ impl<S: Service> Endpoint<S> {
                 Found::Nowhere => return answer::not_found(),
                 Found::Here => match self.open(id, transport, &request) {
                     Ok(named) => named,
-                    Err(refused) => {
-                        self.service.forgotten(id).await;
-                        return *refused;
-                    }
+                    // The id is not given up where another request has just begun a session by it.
+                    Err(refused) => match self.sessions.get(id) {
+                        Some(named) => named,
+                        None => {
+                            self.service.forgotten(id).await;
+                            return *refused;
+                        }
+                    },
                 },
             },
         };

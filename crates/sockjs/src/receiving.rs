@@ -30,8 +30,6 @@ pub(crate) struct Responding {
     heartbeat: Duration,
     /// When a heart-beat is due.
     timer: Pin<Box<Sleep>>,
-    /// Kept until the end.
-    _held: Option<Held>,
 }
 
 enum What {
@@ -46,14 +44,15 @@ enum What {
 }
 
 impl Responding {
-    /// A response that receives for `session`, or says that another does.
+    /// A response that receives for `session`, or says that another does. What is `held` is kept while it waits
+    /// for the session: not until the client, who may read nothing, has had the end.
     pub(crate) fn new(
         session: &Arc<Session>,
         wrapping: Wrapping,
         config: &Config,
         held: Option<Held>,
     ) -> Self {
-        let what = match session.attach() {
+        let what = match session.attach(held) {
             Ok(number) => What::Session { session: Arc::clone(session), number },
             Err(_) => {
                 let (code, reason) = frame::STILL_OPEN;
@@ -68,7 +67,6 @@ impl Responding {
             limit: config.response_bytes(),
             heartbeat: config.heartbeat,
             timer: Box::pin(tokio::time::sleep(config.heartbeat)),
-            _held: held,
         }
     }
 

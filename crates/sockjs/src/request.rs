@@ -23,10 +23,10 @@ pub struct Request {
     pub hold: Option<Hold>,
 }
 
-/// What is done once a request may wait long; what it gives is kept until the response has been written.
+/// What is done once a request may wait long; what it gives is kept while the request waits for its session.
 pub type Hold = Box<dyn FnOnce() -> Held + Send>;
 
-/// What is kept until a response has been written, such as a place among connections.
+/// What is kept while a request waits for its session, such as word that its connection needs no place.
 pub type Held = Box<dyn Send + Sync>;
 
 /// A request without its body.

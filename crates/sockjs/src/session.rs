@@ -27,6 +27,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::frame;
+use crate::request::Held;
 
 /// Bytes of messages after which no more is taken for one frame.
 const CHUNK: usize = 64 * 1024;
@@ -94,6 +95,8 @@ enum Phase {
 struct Receiver {
     number: u64,
     waker: Option<Waker>,
+    /// What is kept while it waits for the session. A client that does not read would keep it for ever.
+    held: Option<Held>,
 }
 
 /// What the server's end hears.
@@ -173,18 +176,20 @@ impl Session {
 
     // The client's requests.
 
-    /// Lets a request receive; its number.
-    pub(crate) fn attach(&self) -> Result<u64, StillOpen> {
+    /// Lets a request receive; its number. What is `held` is let go once there is nothing more to wait for.
+    pub(crate) fn attach(&self, held: Option<Held>) -> Result<u64, StillOpen> {
         let mut state = self.state.lock();
         if state.receiver.is_some() {
             return Err(StillOpen);
         }
         let number = state.next_receiver;
         state.next_receiver += 1;
-        state.receiver = Some(Receiver { number, waker: None });
+        let (held, over) = if state.is_served { (held, None) } else { (None, held) };
+        state.receiver = Some(Receiver { number, waker: None, held });
         state.is_alive = true;
         let wakers = [state.reader.take(), state.writer.take()];
         drop(state);
+        drop(over);
         wake(wakers);
         self.changed.notify_one();
         Ok(number)
@@ -235,9 +240,10 @@ impl Session {
     pub(crate) fn release(&self, number: u64) {
         let mut state = self.state.lock();
         if state.receiver.as_ref().is_some_and(|receiver| receiver.number == number) {
-            state.receiver = None;
+            let receiver = state.receiver.take();
             state.idle_since = Instant::now();
             drop(state);
+            drop(receiver);
             self.changed.notify_one();
         }
     }
@@ -248,9 +254,10 @@ impl Session {
         if state.receiver.as_ref().is_none_or(|receiver| receiver.number != number) {
             return;
         }
-        state.receiver = None;
+        let receiver = state.receiver.take();
         state.idle_since = Instant::now();
         drop(state);
+        drop(receiver);
         self.lose();
         self.changed.notify_one();
     }
@@ -365,9 +372,12 @@ impl Session {
         if state.receiver.is_none() {
             state.idle_since = Instant::now();
         }
-        let receiver = state.receiver.as_mut().and_then(|receiver| receiver.waker.take());
+        let receiver = state.receiver.as_mut();
+        let (waker, held) =
+            receiver.map(|receiver| (receiver.waker.take(), receiver.held.take())).unzip();
         drop(state);
-        wake([receiver]);
+        drop(held);
+        wake([waker.flatten()]);
         self.room.notify_waiters();
         self.changed.notify_one();
     }

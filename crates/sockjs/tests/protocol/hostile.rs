@@ -1,14 +1,22 @@
 //! Requests of clients that mean harm, or know no better.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use bytesize::ByteSize;
-use sockjs::{Answer, Config, Connection, Endpoint, Head, Over, Service};
+use http_body_util::BodyExt;
+use sockjs::{
+    Answer, Body, Config, Connection, Endpoint, Found, Head, Hold, Over, Request, Service,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
+use warp::http::{HeaderMap, Method, StatusCode};
+use warp::reply::Reply;
 use websocket::Origins;
 
 use crate::support::{Server, serve, serve_routes, timeout};
@@ -256,4 +264,104 @@ async fn a_service_that_goes_without_a_word_and_one_that_sends_before_it_is_aske
     assert_eq!(server.poll("/x/0/b").await, "o\n");
     drop(timeout(connections.recv()).await.unwrap());
     assert_eq!(server.poll("/x/0/b").await, "c[3000,\"Go away!\"]\n");
+}
+
+/// Has room for one session, finds each a moment late, and tells which ids are given up.
+struct Scarce {
+    handing: Handing,
+    room: AtomicUsize,
+    both: Barrier,
+    forgotten: mpsc::UnboundedSender<String>,
+}
+
+#[async_trait]
+impl Service for Scarce {
+    type Ticket = ();
+    type Owner = Option<String>;
+
+    fn admit(&self, _: &Head, _: Over) -> Result<(), Box<Answer>> {
+        let left = self
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(|_| ()).map_err(|_| {
+            let mut answer = "full".into_response();
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            Box::new(answer)
+        })
+    }
+
+    fn run(&self, ticket: (), connection: Connection) {
+        self.handing.run(ticket, connection);
+    }
+
+    fn owner(&self, head: &Head) -> Self::Owner {
+        self.handing.owner(head)
+    }
+
+    async fn is_owner(&self, owner: &Self::Owner, head: &Head) -> bool {
+        self.handing.is_owner(owner, head).await
+    }
+
+    async fn find(&self, _: &str, _: bool, _: &mut Request) -> Found {
+        self.both.wait().await;
+        Found::Here
+    }
+
+    async fn forgotten(&self, id: &str) {
+        let _ = self.forgotten.send(id.to_owned());
+    }
+}
+
+#[tokio::test]
+async fn two_that_open_at_once_share_the_last_place_and_the_id_is_kept() {
+    let (sender, mut connections) = mpsc::unbounded_channel();
+    let (forgotten, mut given_up) = mpsc::unbounded_channel();
+    let (handing, room, both) = (Handing(sender), AtomicUsize::new(1), Barrier::new(2));
+    let service = Arc::new(Scarce { handing, room, both, forgotten });
+    let websocket = websocket::Config::default();
+    let config = Config { heartbeat: Duration::from_millis(100), ..Config::default() };
+    let endpoint = Endpoint::new(config, websocket, Origins::default(), service);
+    let server = serve_routes(sockjs::filter("/x", Arc::new(endpoint))).await;
+    let open = async || server.posted("/x/0/a/xhr", "").await;
+    let answers = timeout(async { tokio::join!(open(), open()) }).await;
+    let (one, other) = (answers.0, answers.1);
+    assert!(one.0 == 200 && other.0 == 200, "{one:?} {other:?}");
+    assert!(timeout(connections.recv()).await.is_some());
+    assert!(given_up.try_recv().is_err(), "the id of a session that is here was given up");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_holds_its_connection_no_longer_than_the_session_lasts() {
+    let (sender, mut connections) = mpsc::unbounded_channel();
+    let service = Arc::new(Handing(sender));
+    let websocket = websocket::Config::default();
+    let endpoint = Endpoint::new(Config::default(), websocket, Origins::default(), service);
+    let place = Arc::new(());
+    let ask = async |path: &str| {
+        let taken = Arc::clone(&place);
+        let head = Head {
+            method: Method::POST,
+            path: path.to_owned(),
+            query: String::new(),
+            headers: HeaderMap::new(),
+            peer: Ipv4Addr::LOCALHOST.into(),
+        };
+        let body = Body::whole(Bytes::new());
+        let hold: Hold = Box::new(move || Box::new(taken));
+        endpoint
+            .answer(Request { head, body, upgrade: None, is_forwarded: false, hold: Some(hold) })
+            .await
+    };
+    let is_held = || Arc::strong_count(&place) > 1;
+    let _stalled = ask("/0/a/xhr_streaming").await;
+    assert!(is_held());
+    let connection = timeout(connections.recv()).await.unwrap();
+    drop(connection);
+    assert!(!is_held(), "it is held for a session that is over");
+    let _refused = ask("/0/a/xhr").await;
+    assert!(!is_held(), "it is held to say that another request receives");
+    let mut polling = ask("/0/b/xhr").await;
+    assert!(is_held());
+    timeout(polling.body_mut().frame()).await.unwrap().unwrap();
+    assert!(!is_held(), "it is held although there is nothing more to wait for");
 }
