@@ -189,6 +189,9 @@ impl Listening {
             println!("  Console     http://{host}/");
         }
         println!("  WebSocket   ws://{host}{path}");
+        if config.sockjs {
+            println!("  SockJS      http://{host}{path}");
+        }
         if !plain.path.is_empty() {
             println!("  Plain       ws://{host}{}", plain.path);
         }
@@ -248,7 +251,8 @@ impl Listening {
             (None, false) => format!("Open to no client, and {reach} {services_are}"),
         };
         println!(
-            "\n  {open}.\n  Not for the internet. Messages live in memory and go when this process does. \
+            "\n  {open}.\n  Not for the internet. Messages live in memory and go when this process does, but for \
+         durable ones where those are kept on disk. \
          Ctrl-C stops it.\n\n\
          Paste this into a page that loads stomp.umd.min.js of @stomp/stompjs:\n\n\
          \x20 const client = new StompJs.Client({{ brokerURL: 'ws://{host}{path}'{shown} }});\n\

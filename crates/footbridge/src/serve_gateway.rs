@@ -91,6 +91,14 @@ async fn serve(config: Config, broker: Arc<RabbitMqBroker>, boot: Boot) -> anyho
     let websocket = format!("ws://{}{}", gateway.address()?, config.gateway.path);
     let stomp = gateway.stomp_address()?.map(|address| format!("tcp://{address}"));
     let mut lines: Vec<(&str, &dyn Display)> = vec![("WebSocket", &websocket)];
+    let sockjs = format!("http://{}{}", gateway.address()?, config.gateway.path);
+    if config.gateway.sockjs {
+        lines.push(("SockJS", &sockjs));
+    }
+    let console = format!("http://{}/", gateway.address()?);
+    if config.gateway.console {
+        lines.push(("Console", &console));
+    }
     lines.extend(stomp.iter().map(|stomp| ("STOMP", stomp as &dyn Display)));
     let forward = gateway.forward_address()?.map(|address| format!("http://{address}"));
     lines.extend(forward.iter().map(|forward| ("Forwarding", forward as &dyn Display)));

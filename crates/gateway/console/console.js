@@ -171,6 +171,9 @@ function urlProblem(text) {
   return "";
 }
 
+/** What an example may send to: where no application is, a SEND to it would end the session. */
+let sample = "/topic/public";
+
 function exampleText() {
   const login = at("login").value;
   const lines = [
@@ -188,7 +191,7 @@ function exampleText() {
     "      console.log(message.body);",
     "    });",
     "    client.publish({",
-    "      destination: '/app/message',",
+    `      destination: '${sample}',`,
     "      body: 'Hello',",
     "    });",
     "  },",
@@ -293,6 +296,11 @@ for (const id of ["url", "login"]) on(id, "input", showExample);
 at("url").value = ownUrl();
 showExample();
 const about = await begin();
+if (about?.has_application) {
+  sample = "/app/message";
+  at("quick-send").hidden = false;
+  showExample();
+}
 if (about && about.path !== endpoint) {
   const was = ownUrl();
   endpoint = about.path;

@@ -164,6 +164,7 @@ impl Console {
             "open": matches!(entry, Entry::Open),
             "user": user,
             "path": self.node.config.path,
+            "has_application": self.node.application.is_there(),
         })
     }
 }
