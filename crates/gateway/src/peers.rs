@@ -121,11 +121,15 @@ impl Peers {
             let owner = self.owners.owner(&session).await?;
             return Ok(owner.map_or(Owner::Nobody, |boot| self.named(boot)));
         }
-        let is_new = self.hold(&session)?;
+        let new = self.hold(&session)?;
         let claim = self.owners.claim(&session, self.boot, self.times.lifetime).await;
-        if is_new && claim != Ok(Claim::Ours) {
-            // What may have been claimed all the same is over by itself.
-            self.held.lock().remove(&session);
+        if new.is_some() && claim != Ok(Claim::Ours) {
+            let mut held = self.held.lock();
+            // Another request may have claimed it meanwhile. Where none has, what may have been claimed all the
+            // same is over by itself.
+            if held.get(&session) == new.as_ref() {
+                held.remove(&session);
+            }
         }
         Ok(match claim? {
             Claim::Ours => Owner::Us,
@@ -230,14 +234,15 @@ impl Peers {
         if boot == self.boot { Owner::Us } else { Owner::Peer(Peer(boot)) }
     }
 
-    /// Whether it was not held before.
-    fn hold(&self, session: &SessionName) -> Result<bool, Unavailable> {
+    /// Since when it is held, if it was not before.
+    fn hold(&self, session: &SessionName) -> Result<Option<Instant>, Unavailable> {
         let mut held = self.held.lock();
         let is_new = !held.contains_key(session);
         if is_new && held.len() >= self.limit {
             return Err(Unavailable("this node has claimed as many sessions as it may".to_owned()));
         }
-        held.insert(session.clone(), Instant::now());
-        Ok(is_new)
+        let now = Instant::now();
+        held.insert(session.clone(), now);
+        Ok(is_new.then_some(now))
     }
 }

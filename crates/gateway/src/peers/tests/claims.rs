@@ -1,6 +1,10 @@
 //! Tests whose a session is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
 use testkit::{Persistence, Redis};
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -155,4 +159,62 @@ async fn without_redis_nobody_knows_and_nothing_is_held() {
     // What was there goes on being there.
     let held: Vec<_> = node.peers.held.lock().keys().cloned().collect();
     assert!(held.iter().any(|it| it.as_str() == "a") && held.iter().all(|it| it.as_str() != "b"));
+}
+
+/// Lets the first claim wait until it fails, and grants the others.
+struct Fickle {
+    /// Told that the first claim waits.
+    waits: Notify,
+    /// Makes it fail.
+    fail: Notify,
+    is_asked: AtomicBool,
+}
+
+#[async_trait]
+impl Owners for Fickle {
+    async fn claim(&self, _: &SessionName, _: Boot, _: Duration) -> Result<Claim, Unavailable> {
+        if self.is_asked.swap(true, Ordering::Relaxed) {
+            return Ok(Claim::Ours);
+        }
+        self.waits.notify_one();
+        self.fail.notified().await;
+        Err(Unavailable("it does not answer".to_owned()))
+    }
+
+    async fn owner(&self, _: &SessionName) -> Result<Option<Boot>, Unavailable> {
+        Ok(None)
+    }
+
+    async fn keep(
+        &self,
+        _: &[SessionName],
+        _: Boot,
+        _: Duration,
+    ) -> Result<Vec<SessionName>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    async fn release(&self, _: &[SessionName], _: Boot) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_fails_takes_nothing_from_a_later_one_that_does_not() {
+    let network = Network::new();
+    let (node, _) = network.node(Store::Memory).await;
+    let peers = Arc::into_inner(node.peers).expect("nobody else has it");
+    let owners = Arc::new(Fickle {
+        waits: Notify::new(),
+        fail: Notify::new(),
+        is_asked: AtomicBool::new(false),
+    });
+    let peers = Arc::new(Peers { owners: owners.clone(), ..peers });
+    let failing = Arc::clone(&peers);
+    let failing = tokio::spawn(async move { failing.owner("a", true).await });
+    soon(owners.waits.notified()).await;
+    assert_eq!(soon(peers.owner("a", true)).await, Ok(Owner::Us));
+    owners.fail.notify_one();
+    assert!(soon(failing).await.unwrap().is_err());
+    assert_eq!(peers.held.lock().len(), 1, "the session that began is not kept");
 }
