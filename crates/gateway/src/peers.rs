@@ -27,11 +27,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use cluster::Nodes;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use parking_lot::Mutex;
-use presence::{Boot, Claim, Owners, SessionName, Unavailable};
+use presence::{ANNOUNCE_EVERY, Boot, Claim, Owners, SessionName, Unavailable};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use self::config::{Config, Invalid};
@@ -39,6 +40,12 @@ use self::forwarding::Forwarding;
 pub(crate) use self::forwarding::Unreachable;
 use self::signature::Key;
 use crate::metrics::Metrics;
+
+/// By when a node has heard of the others that are there: each says how it is every [`ANNOUNCE_EVERY`].
+const HEARD_BY: Duration = ANNOUNCE_EVERY.saturating_mul(2);
+
+/// How soon it is looked again whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// A body that comes in pieces.
 pub(crate) type BoxBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
@@ -169,8 +176,21 @@ impl Peers {
             return Err(Unreachable::Twice);
         }
         let forwarding = self.forwarding.as_ref().ok_or(Unreachable::Unknown)?;
-        let address = self.nodes.forward_address(peer.0).ok_or(Unreachable::Unknown)?;
+        let address = self.address_of(peer.0).await.ok_or(Unreachable::Unknown)?;
         forwarding.forward(&address, request, client).await
+    }
+
+    /// Where that node takes requests. One that has come just now hears within an announcement's time where the
+    /// others do, and clients would not wait for another try.
+    async fn address_of(&self, boot: Boot) -> Option<ByteString> {
+        let latest = Instant::now() + HEARD_BY;
+        loop {
+            let address = self.nodes.forward_address(boot);
+            if address.is_some() || Instant::now() >= latest {
+                return address;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// A session of this node is over: its name is nobody's.

@@ -187,7 +187,7 @@ async fn nothing_is_handed_over_twice() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_reached_is_told_of_at_once() {
+async fn who_cannot_be_reached_is_told_of_and_who_is_heard_of_late_is_waited_for() {
     let network = Network::new();
     let (asking, _listener) = network.node(Store::Memory).await;
     network.run(&asking);
@@ -195,6 +195,20 @@ async fn who_cannot_be_reached_is_told_of_at_once() {
     let refused = asking.peers.forward(&stranger, post("/xhr", ""), client()).await.err().unwrap();
     assert!(matches!(refused, Unreachable::Unknown), "{refused}");
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+
+    // One that is there, and says so while it is asked for.
+    let (late, late_listener) = network.node(Store::Memory).await;
+    let address = late_listener.local_addr().unwrap();
+    drop(late_listener);
+    let peer = Peer(late.presence);
+    let asked = asking.peers.forward(&peer, post("/xhr", ""), client());
+    let announced = async {
+        tokio::time::sleep(LOOK_AGAIN * 4).await;
+        network.announce(&late, &address.to_string());
+    };
+    let (refused, ()) = tokio::join!(asked, announced);
+    let refused = refused.err().unwrap();
+    assert!(matches!(refused, Unreachable::Failed(_)), "asked, though in vain: {refused}");
 
     // Its port is closed, and the others have not noticed.
     let (dead, listener) = network.node(Store::Memory).await;
@@ -206,7 +220,7 @@ async fn who_cannot_be_reached_is_told_of_at_once() {
     let refused = refused.err().unwrap();
     assert!(matches!(refused, Unreachable::Failed(_)), "{refused}");
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(asking.metrics.unreached(), 2);
+    assert_eq!(asking.metrics.unreached(), 3);
 }
 
 #[tokio::test]
