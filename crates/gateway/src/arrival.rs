@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use access::Credentials;
 use bytestring::ByteString;
-use warp::http::{HeaderMap, HeaderName, header};
+use sockjs::Head;
+use warp::http::header;
 
 use crate::hook::{self, Shown};
 use crate::node::Node;
@@ -31,35 +32,33 @@ impl Arrival {
     pub(crate) fn by_http(
         node: &Node,
         endpoint: Endpoint,
-        headers: &HeaderMap,
-        query: &str,
+        head: &Head,
         origin_named: bool,
-        address: IpAddr,
     ) -> Self {
-        let mut credentials = credentials(headers, query, origin_named);
+        let mut credentials = credentials(head, origin_named);
         if endpoint == Endpoint::Plain {
-            credentials.connect = login(query);
+            credentials.connect = login(&head.query);
         }
-        let seen = hook::wanted_headers(node.application.hook(), headers);
+        let seen = hook::wanted_headers(node.application.hook(), &head.headers);
         let any = endpoint == Endpoint::Plain
             || credentials.authorization.is_some()
             || credentials.cookie.is_some()
             || credentials.query.is_some()
             || !seen.is_empty();
         let shown = any.then(|| Box::new(Shown { credentials, headers: seen }));
-        let device = one(headers, &header::USER_AGENT).map(ByteString::from).unwrap_or_default();
-        Self { address, shown, device }
+        let device = head.header(&header::USER_AGENT).map(ByteString::from).unwrap_or_default();
+        Self { address: head.peer, shown, device }
     }
 }
 
 /// By what an HTTP request shows who somebody is.
-pub(crate) fn credentials(headers: &HeaderMap, query: &str, origin_checked: bool) -> Credentials {
+pub(crate) fn credentials(head: &Head, origin_checked: bool) -> Credentials {
     Credentials {
-        authorization: one(headers, &header::AUTHORIZATION).map(ByteString::from),
+        authorization: head.header(&header::AUTHORIZATION).map(ByteString::from),
         // RFC 6265 has one line only; HTTP/2 in front of a proxy may have made several of it.
-        cookie: joined(headers, &header::COOKIE, "; ").map(ByteString::from),
+        cookie: head.joined(&header::COOKIE, "; ").map(ByteString::from),
         origin_checked,
-        query: (!query.is_empty()).then(|| query.into()),
+        query: (!head.query.is_empty()).then(|| head.query.clone().into()),
         connect: Vec::new(),
     }
 }
@@ -69,17 +68,4 @@ fn login(query: &str) -> Vec<(ByteString, ByteString)> {
     let pairs = form_urlencoded::parse(query.as_bytes());
     let said = pairs.filter(|(name, _)| name == "login");
     said.map(|(_, value)| (stomp::header::LOGIN.into(), (&*value).into())).take(1).collect()
-}
-
-/// A header that is there once. Twice is as bad as not at all: who knows which one is meant.
-pub(crate) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())?.to_str().ok()
-}
-
-/// All lines of a header as one list.
-pub(crate) fn joined(headers: &HeaderMap, name: &HeaderName, separator: &str) -> Option<String> {
-    let lines: Vec<_> =
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!lines.is_empty()).then(|| lines.join(separator))
 }

@@ -1,16 +1,16 @@
 //! The WebSocket handshake of an endpoint, and the session that begins with it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use sockjs::Head;
 use tokio::net::TcpStream;
-use warp::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use warp::http::{Response, StatusCode, header};
 use warp::hyper::body::Bytes;
 use websocket::Request;
 
-use crate::arrival::{Arrival, Endpoint, joined, one};
+use crate::arrival::{Arrival, Endpoint};
 use crate::node::{Admission, Node};
 use crate::plain::PlainSession;
 use crate::session::Session;
@@ -25,34 +25,28 @@ pub(crate) const RETRY_AFTER: &str = "5";
 /// What is said where there is no room.
 pub(crate) const NO_ROOM: &str = "this node has no room for another session\n";
 
-/// A request at the path of an endpoint.
-pub(crate) struct Asked<'a> {
-    pub(crate) method: &'a Method,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) query: &'a str,
-    pub(crate) address: IpAddr,
-    pub(crate) upgrade: Option<OnUpgrade>,
-}
-
 /// Answers a WebSocket handshake, and starts the session once the connection is ours.
-pub(crate) fn connect(node: &Arc<Node>, endpoint: Endpoint, asked: Asked<'_>) -> Response<Bytes> {
-    let Asked { method, headers, query, address, upgrade } = asked;
-    let connection = joined(headers, &header::CONNECTION, ", ");
-    let protocols = joined(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
-    let one = |name: &HeaderName| one(headers, name);
-    if one(&header::HOST).is_none() {
+pub(crate) fn connect(
+    node: &Arc<Node>,
+    endpoint: Endpoint,
+    head: &Head,
+    upgrade: Option<OnUpgrade>,
+) -> Response<Bytes> {
+    let connection = head.joined(&header::CONNECTION, ", ");
+    let protocols = head.joined(&header::SEC_WEBSOCKET_PROTOCOL, ", ");
+    if head.header(&header::HOST).is_none() {
         node.metrics.refused(400);
         return refusal(StatusCode::BAD_REQUEST, None, "exactly one Host header is needed\n");
     }
     let request = Request {
-        method: method.as_str(),
-        upgrade: one(&header::UPGRADE),
+        method: head.method.as_str(),
+        upgrade: head.header(&header::UPGRADE),
         connection: connection.as_deref(),
-        version: one(&header::SEC_WEBSOCKET_VERSION),
-        key: one(&header::SEC_WEBSOCKET_KEY),
+        version: head.header(&header::SEC_WEBSOCKET_VERSION),
+        key: head.header(&header::SEC_WEBSOCKET_KEY),
         protocols: protocols.as_deref(),
-        origin: one(&header::ORIGIN),
-        host: one(&header::HOST),
+        origin: head.header(&header::ORIGIN),
+        host: head.header(&header::HOST),
         secure: false,
     };
     let protocols = match endpoint {
@@ -77,7 +71,7 @@ pub(crate) fn connect(node: &Arc<Node>, endpoint: Endpoint, asked: Asked<'_>) ->
         node.metrics.refused(status.as_u16());
         return refusal(status, Some(("retry-after", RETRY_AFTER)), NO_ROOM);
     };
-    let arrival = Arrival::by_http(node, endpoint, headers, query, accepted.origin_named, address);
+    let arrival = Arrival::by_http(node, endpoint, head, accepted.origin_named);
     let tasks = node.tasks.clone();
     tasks.spawn(take_over(Arc::clone(node), endpoint, admission, upgrade, arrival));
     let mut response = Response::builder()

@@ -21,7 +21,7 @@ use warp::reply::Reply;
 
 use crate::arrival::Endpoint;
 use crate::console;
-use crate::handshake::{Asked, connect, refusal};
+use crate::handshake::{connect, refusal};
 use crate::node::Node;
 use crate::peers::{BoxBody, ClientAddress, port};
 use crate::place::Place;
@@ -107,14 +107,7 @@ impl Site {
                 sockjs.answer(request, caller).await
             }
             Some(("" | "/websocket", endpoint, _)) => {
-                let asked = Asked {
-                    method: &head.method,
-                    headers: &head.headers,
-                    query: &head.query,
-                    address: head.peer,
-                    upgrade: request.upgrade,
-                };
-                let answer = connect(&self.node, endpoint, asked);
+                let answer = connect(&self.node, endpoint, head, request.upgrade);
                 match answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                     true => answer.into_response(),
                     false => only_one(answer),

@@ -249,8 +249,7 @@ impl Gateway {
         let drained = CancellationToken::new();
         let forwarding = tokio::spawn({
             let (peers, drained) = (Arc::clone(&node.peers), drained.clone());
-            let (site, max_body) = (Arc::clone(&site), node.sockjs.max_request.as_u64());
-            let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);
+            let (site, max_body) = (Arc::clone(&site), node.sockjs.request_bytes());
             async move {
                 let Some(listener) = forwarding else { return };
                 let handler = move |request| {

@@ -16,7 +16,7 @@ use bytestring::ByteString;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use sockjs::{Answer, BodyError, Connection, Found, Head, Held, Over, Request, Service};
+use sockjs::{Answer, Connection, Found, Head, Held, Over, Request, Service};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use warp::http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -115,8 +115,7 @@ impl Service for Sessions {
             return Err(Box::new(answer.into_response()));
         };
         let named = is_origin_named(node, head);
-        let (headers, query) = (&head.headers, &head.query);
-        let arrival = Arrival::by_http(node, self.endpoint, headers, query, named, head.peer);
+        let arrival = Arrival::by_http(node, self.endpoint, head, named);
         Ok(Ticket { admission, arrival })
     }
 
@@ -134,7 +133,7 @@ impl Service for Sessions {
 
     fn owner(&self, head: &Head) -> Owner {
         let named = is_origin_named(&self.node, head);
-        let credentials = credentials(&head.headers, &head.query, named);
+        let credentials = credentials(head, named);
         Owner { address: head.peer, credentials, name: OnceCell::new() }
     }
 
@@ -180,18 +179,9 @@ impl Sessions {
 
     async fn forward(&self, peer: &Peer, request: &mut Request) -> Answer {
         let held = request.hold.take().map(|hold| hold());
-        let limit = usize::try_from(self.node.sockjs.max_request.as_u64()).unwrap_or(usize::MAX);
-        let read = request.body.read(limit);
-        let body = match tokio::time::timeout(2 * self.node.config.request_timeout, read).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(why @ BodyError::TooLong { .. })) => {
-                return refusal(StatusCode::PAYLOAD_TOO_LARGE, None, &why.to_string())
-                    .into_response();
-            }
-            Ok(Err(BodyError::Broken)) | Err(_) => {
-                let text = "the body did not come whole, or not in time\n";
-                return refusal(StatusCode::BAD_REQUEST, None, text).into_response();
-            }
+        let body = match request.body.read(self.node.sockjs.request_bytes()).await {
+            Ok(body) => body,
+            Err(why) => return refusal(why.status(), None, &why.to_string()).into_response(),
         };
         let Head { method, path, query, headers, peer: client } = &request.head;
         let mark = if query.is_empty() { "" } else { "?" };

@@ -91,7 +91,8 @@ impl Config {
         bytes(self.response_limit)
     }
 
-    pub(crate) fn request_bytes(&self) -> usize {
+    /// `max_request` in bytes.
+    pub fn request_bytes(&self) -> usize {
         bytes(self.max_request)
     }
 }

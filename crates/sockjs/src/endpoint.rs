@@ -19,7 +19,7 @@ use crate::framing::Framing;
 use crate::iframe::Iframe;
 use crate::payload::{self, PayloadError};
 use crate::receiving::Responding;
-use crate::request::{BodyError, Request};
+use crate::request::Request;
 use crate::route::{Resource, Route};
 use crate::service::{Found, Over, Service};
 use crate::session::Session;
@@ -29,9 +29,6 @@ use crate::upgrade;
 
 /// How long a request that sends waits for room: longer than services wait for whatever they wait for.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How long a body may take to come.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct Endpoint<S: Service> {
@@ -74,10 +71,9 @@ impl<S: Service> Endpoint<S> {
     }
 
     /// Answers a request.
-    pub async fn answer(&self, mut request: Request) -> Answer {
-        let path = std::mem::take(&mut request.head.path);
+    pub async fn answer(&self, request: Request) -> Answer {
+        let path = request.head.path.clone();
         let Some(route) = Route::parse(&path) else { return answer::not_found() };
-        request.head.path.clone_from(&path);
         let head = &request.head;
         let host = head.header(&header::HOST);
         if !matches!(route, Route::Greeting | Route::Iframe)
@@ -92,11 +88,11 @@ impl<S: Service> Endpoint<S> {
         let is_allowed = allowed.split(", ").any(|name| name == method.as_str())
             || (is_get && allowed.contains("GET"));
         if !is_allowed {
-            return answer::wrong_method(&allowed);
+            return answer::wrong_method(allowed);
         }
         if *method == Method::OPTIONS {
             let cookie = self.config.cookie_needed && route != Route::Info;
-            return answer::options(head, &allowed, cookie);
+            return answer::options(head, allowed, cookie);
         }
         match route {
             Route::Greeting => {
@@ -234,19 +230,9 @@ impl<S: Service> Endpoint<S> {
             let text = "too many requests send for this session\n";
             return answer::text(StatusCode::TOO_MANY_REQUESTS, text);
         };
-        let read = request.body.read(self.config.request_bytes());
-        let body = match tokio::time::timeout(BODY_PATIENCE, read).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(why @ BodyError::TooLong { .. })) => {
-                return answer::text(StatusCode::PAYLOAD_TOO_LARGE, why.to_string());
-            }
-            Ok(Err(why @ BodyError::Broken)) => {
-                return answer::text(StatusCode::BAD_REQUEST, why.to_string());
-            }
-            Err(_) => {
-                let text = format!("the body did not come within {BODY_PATIENCE:?}\n");
-                return answer::text(StatusCode::REQUEST_TIMEOUT, text);
-            }
+        let body = match request.body.read(self.config.request_bytes()).await {
+            Ok(body) => body,
+            Err(why) => return answer::text(why.status(), why.to_string()),
         };
         let messages = match transport {
             Sending::Xhr => payload::array(&body),

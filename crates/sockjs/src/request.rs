@@ -1,13 +1,17 @@
 //! A request as an endpoint sees it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use http::header::{self, HeaderName};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
+
+/// How long a body may take to come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub struct Request {
@@ -59,6 +63,20 @@ pub enum BodyError {
     /// The connection ended, or broke HTTP.
     #[error("the body did not come whole\n")]
     Broken,
+    /// It took too long.
+    #[error("the body did not come within {PATIENCE:?}\n")]
+    Late,
+}
+
+impl BodyError {
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Late => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
 }
 
 impl Head {
@@ -97,8 +115,13 @@ impl Body {
         Self(futures_util::stream::once(async { Some(body) }).boxed())
     }
 
-    /// Reads all of it, unless it is longer than `limit` bytes.
+    /// Reads all of it, unless it is longer than `limit` bytes, or takes longer than 20 s.
     pub async fn read(&mut self, limit: usize) -> Result<Bytes, BodyError> {
+        let read = tokio::time::timeout(PATIENCE, self.read_whole(limit)).await;
+        read.unwrap_or(Err(BodyError::Late))
+    }
+
+    async fn read_whole(&mut self, limit: usize) -> Result<Bytes, BodyError> {
         let mut body = BytesMut::new();
         while let Some(part) = self.0.next().await {
             let part = part.ok_or(BodyError::Broken)?;

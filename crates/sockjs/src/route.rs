@@ -1,7 +1,5 @@
 //! Which resource a path below an endpoint names (protocol 0.3.3, "Static URLs", "Session URLs").
 
-use std::borrow::Cow;
-
 use crate::transport::{Receiving, Sending};
 
 /// Longest session id that is taken, in bytes: clients choose 8 characters, or a UUID.
@@ -67,8 +65,8 @@ impl<'a> Route<'a> {
     }
 
     /// The methods of the resource, as `Allow` names them.
-    pub(crate) fn methods(&self) -> Cow<'static, str> {
-        Cow::Borrowed(match self {
+    pub(crate) fn methods(&self) -> &'static str {
+        match self {
             Self::Greeting | Self::Iframe | Self::RawWebSocket => "GET",
             Self::Info => "OPTIONS, GET",
             Self::Session { resource, .. } => match resource {
@@ -79,7 +77,7 @@ impl<'a> Route<'a> {
                 Resource::Sending(Sending::Xhr) => "OPTIONS, POST",
                 Resource::Sending(Sending::Jsonp) => "POST",
             },
-        })
+        }
     }
 }
 

@@ -69,9 +69,3 @@ impl<O> Sessions<O> {
         self.by_id.lock().remove(id);
     }
 }
-
-impl<O> Default for Sessions<O> {
-    fn default() -> Self {
-        Self::new(usize::MAX)
-    }
-}
