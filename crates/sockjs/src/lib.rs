@@ -8,7 +8,7 @@
 //! filter -> endpoint -> route
 //!             |-> iframe, info, greeting
 //!             |-> upgrade ----------------------> websocket --.
-//!             '-> sessions -> session <- receiving, sending    |
+//!             '-> sessions -> session <- receiving, turn       |
 //!                               '-----------------------> connection -> service
 //! ```
 //!
@@ -36,6 +36,7 @@ mod service;
 mod session;
 mod sessions;
 mod transport;
+mod turn;
 mod upgrade;
 mod websocket;
 

@@ -17,23 +17,20 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::frame;
 use crate::request::Held;
+use crate::turn::{Turn, Turns};
 
 /// Bytes of messages after which no more is taken for one frame.
 const CHUNK: usize = 64 * 1024;
-
-/// How many requests may send for one session at the same time. Clients make one after another.
-const MOST_SENDING: usize = 4;
 
 /// What a waiting message costs besides its bytes.
 const PER_MESSAGE: usize = 64;
@@ -48,10 +45,7 @@ pub(crate) struct Session {
     changed: Notify,
     /// Tells a sending request that there may be room.
     room: Notify,
-    /// Of one permit: lets sending requests in one after another, in order.
-    entry: Semaphore,
-    /// How many of them wait or are in; at most [`MOST_SENDING`].
-    sending: AtomicUsize,
+    turns: Turns,
 }
 
 struct State {
@@ -120,29 +114,6 @@ pub(crate) enum Next {
     Probe,
 }
 
-/// A sending request's turn.
-pub(crate) struct Turn<'a> {
-    _permit: SemaphorePermit<'a>,
-    _place: Place<'a>,
-}
-
-/// A place among the requests that send.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(sending: &'a AtomicUsize) -> Option<Self> {
-        let place = Self(sending);
-        let before = sending.fetch_add(1, Ordering::Relaxed);
-        (before < MOST_SENDING).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Another request receives for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StillOpen;
@@ -169,8 +140,7 @@ impl Session {
             }),
             changed: Notify::new(),
             room: Notify::new(),
-            entry: Semaphore::new(1),
-            sending: AtomicUsize::new(0),
+            turns: Turns::new(),
         })
     }
 
@@ -264,10 +234,7 @@ impl Session {
 
     /// The turn of a request that sends, once those before it are done; none if there are too many.
     pub(crate) async fn turn(&self) -> Option<Turn<'_>> {
-        let place = Place::take(&self.sending)?;
-        // Never closed.
-        let permit = self.entry.acquire().await.ok()?;
-        Some(Turn { _permit: permit, _place: place })
+        self.turns.take().await
     }
 
     /// Takes in what the client sent, as soon as there is room. What comes after the end is for nobody, as
