@@ -90,6 +90,15 @@ async fn send(node: &Node, session: &str, headers: &str, message: &str) -> u16 {
     ask(node, &line, headers, &array(message)).await.0
 }
 
+/// Opens a session that is subscribed to /topic/a.
+async fn subscribe(node: &Node, session: &str) {
+    assert_eq!(poll(node, session, "").await, "o\n");
+    send(node, session, "", CONNECT).await;
+    assert!(poll(node, session, "").await.contains("CONNECTED"));
+    send(node, session, "", "SUBSCRIBE\nid:1\ndestination:/topic/a\nreceipt:r\n\n\0").await;
+    assert!(poll(node, session, "").await.contains("RECEIPT"));
+}
+
 #[tokio::test]
 async fn a_session_is_had_by_who_shows_what_its_first_request_showed_or_is_the_same_user() {
     let node = node(config()).await;
@@ -151,11 +160,7 @@ async fn a_cookie_counts_only_for_pages_that_are_known_to_be_let_in() {
 #[tokio::test]
 async fn a_body_that_is_no_text_becomes_some_and_its_length_is_that() {
     let node = Node::start(config()).await;
-    assert_eq!(poll(&node, "a", "").await, "o\n");
-    send(&node, "a", "", CONNECT).await;
-    poll(&node, "a", "").await;
-    send(&node, "a", "", "SUBSCRIBE\nid:1\ndestination:/topic/a\nreceipt:r\n\n\0").await;
-    assert!(poll(&node, "a", "").await.contains("RECEIPT"));
+    subscribe(&node, "a").await;
     let mut other = node.connect().await;
     other.publish("/topic/a", &b"x\xff\xfe"[..]).await;
     let message = poll(&node, "a", "").await;
@@ -268,11 +273,7 @@ async fn who_never_polls_again_is_gone_after_the_disconnect_delay() {
 #[tokio::test]
 async fn who_asks_for_nothing_more_holds_a_mailbox_and_no_more() {
     let node = Node::start(config()).await;
-    assert_eq!(poll(&node, "a", "").await, "o\n");
-    send(&node, "a", "", CONNECT).await;
-    poll(&node, "a", "").await;
-    send(&node, "a", "", "SUBSCRIBE\nid:1\ndestination:/topic/a\nreceipt:r\n\n\0").await;
-    assert!(poll(&node, "a", "").await.contains("RECEIPT"));
+    subscribe(&node, "a").await;
     let mut publisher = node.connect().await;
     for _ in 0..40 {
         publisher.publish_confirmed("/topic/a", "x".repeat(60_000)).await;

@@ -165,10 +165,10 @@ async fn until(mut question: impl AsyncFnMut() -> bool) {
 }
 
 /// An answer whose body is what comes in.
-fn streaming(pieces: mpsc::Receiver<Bytes>) -> Response<BoxBody> {
+fn streaming(pieces: mpsc::Receiver<Result<Bytes, &'static str>>) -> Response<BoxBody> {
     let pieces = stream::unfold(pieces, async |mut pieces| {
-        let piece = pieces.recv().await?;
-        Some((Ok(Frame::data(piece)), pieces))
+        let piece: Result<Bytes, _> = pieces.recv().await?;
+        Some((piece.map(Frame::data).map_err(Into::into), pieces))
     });
     Response::new(StreamBody::new(Box::pin(pieces)).boxed_unsync())
 }

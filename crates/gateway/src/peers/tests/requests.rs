@@ -64,20 +64,32 @@ async fn the_other_node_gets_the_request_as_it_came_and_who_sent_it() {
     assert_eq!((asking.metrics.handed("out"), answering.metrics.handed("in")), (1, 1));
 }
 
-#[tokio::test]
-async fn an_answer_comes_as_it_is_written() {
-    let network = Network::new();
+/// An answer as it comes to the node that asked, of pieces that the test writes at the other.
+struct Streamed {
+    pieces: mpsc::Sender<Result<Bytes, &'static str>>,
+    answer: Response<BoxBody>,
+    _nodes: (Node, Node),
+}
+
+async fn streamed(network: &Network) -> Streamed {
     let (pieces, answers) = mpsc::channel(1);
     let answers = Mutex::new(Some(answers));
-    let (asking, _answering, peer) = pair(&network, move |_| {
+    let (asking, answering, peer) = pair(network, move |_| {
         let answers = answers.lock().take().expect("one request");
         async move { streaming(answers) }
     })
     .await;
     let answer = asking.peers.forward(&peer, post("/xhr_streaming", ""), client());
-    let mut answer = soon(answer).await.unwrap();
+    let answer = soon(answer).await.unwrap();
+    Streamed { pieces, answer, _nodes: (asking, answering) }
+}
+
+#[tokio::test]
+async fn an_answer_comes_as_it_is_written() {
+    let network = Network::new();
+    let Streamed { pieces, mut answer, _nodes } = streamed(&network).await;
     for text in ["o\n", "a[\"x\"]\n", "h\n"] {
-        pieces.send(text.into()).await.unwrap();
+        pieces.send(Ok(text.into())).await.unwrap();
         // Before there is more.
         assert_eq!(piece(&mut answer).await.unwrap(), text);
     }
@@ -88,16 +100,8 @@ async fn an_answer_comes_as_it_is_written() {
 #[tokio::test]
 async fn the_other_node_notices_that_the_client_left_its_answer() {
     let network = Network::new();
-    let (pieces, answers) = mpsc::channel(1);
-    let answers = Mutex::new(Some(answers));
-    let (asking, _answering, peer) = pair(&network, move |_| {
-        let answers = answers.lock().take().expect("one request");
-        async move { streaming(answers) }
-    })
-    .await;
-    let answer = asking.peers.forward(&peer, post("/xhr_streaming", ""), client());
-    let mut answer = soon(answer).await.unwrap();
-    pieces.send("o\n".into()).await.unwrap();
+    let Streamed { pieces, mut answer, _nodes } = streamed(&network).await;
+    pieces.send(Ok("o\n".into())).await.unwrap();
     piece(&mut answer).await.unwrap();
     drop(answer);
     // Without anything being written.
@@ -129,19 +133,7 @@ async fn the_other_node_notices_that_the_client_waits_no_longer() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_no_whole_one() {
     let network = Network::new();
-    let (pieces, answers) = mpsc::channel::<Result<Bytes, &str>>(1);
-    let answers = Mutex::new(Some(answers));
-    let (asking, _answering, peer) = pair(&network, move |_| {
-        let answers = answers.lock().take().expect("one request");
-        let pieces = stream::unfold(answers, async |mut answers| {
-            let piece: Result<Bytes, _> = answers.recv().await?;
-            Some((piece.map(Frame::data).map_err(Into::into), answers))
-        });
-        async move { Response::new(StreamBody::new(Box::pin(pieces)).boxed_unsync()) }
-    })
-    .await;
-    let answer = asking.peers.forward(&peer, post("/xhr_streaming", ""), client());
-    let mut answer = soon(answer).await.unwrap();
+    let Streamed { pieces, mut answer, _nodes } = streamed(&network).await;
     pieces.send(Ok("o\n".into())).await.unwrap();
     piece(&mut answer).await.unwrap();
     pieces.send(Err("the session is gone")).await.unwrap();
@@ -254,7 +246,7 @@ async fn no_more_is_handed_over_at_once_than_the_limit() {
     let answer = asking.peers.forward(&peer, post("/xhr", ""), client());
     let mut answer = soon(answer).await.unwrap();
     // The first has its place until its answer is over.
-    pieces.send("o\n".into()).await.unwrap();
+    pieces.send(Ok("o\n".into())).await.unwrap();
     piece(&mut answer).await.unwrap();
     let refused = asking.peers.forward(&peer, post("/xhr", ""), client()).await.err().unwrap();
     assert!(matches!(refused, Unreachable::Busy), "{refused}");
